@@ -1,0 +1,35 @@
+//! Any ARM resource by id and API version, its body untouched: targets, whose shapes `services` knows.
+
+use serde_json::Value;
+
+use super::arm::{Answer, Arm};
+use super::context::CallContext;
+use super::error::AzureError;
+use crate::domain::ids::ArmId;
+
+/// Reads a resource.
+pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId, api_version: &str) -> Result<Option<Answer>, AzureError> {
+    todo!()
+}
+
+/// Creates or replaces a resource.
+pub async fn put(
+    arm: &Arm,
+    cx: &CallContext,
+    id: &ArmId,
+    api_version: &str,
+    body: &Value,
+) -> Result<Answer, AzureError> {
+    todo!()
+}
+
+/// Changes a resource's given properties.
+pub async fn patch(
+    arm: &Arm,
+    cx: &CallContext,
+    id: &ArmId,
+    api_version: &str,
+    body: &Value,
+) -> Result<Answer, AzureError> {
+    todo!()
+}
