@@ -237,13 +237,17 @@ mod tests {
     #[test]
     fn identities_on_the_resource_are_kept() {
         let BoundIdentity::UserAssigned { id: a, .. } = user("a") else { unreachable!("built above") };
-        let existing = json!({"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {a.normal(): {"clientId": "x"}}});
+        let existing =
+            json!({"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {a.normal(): {"clientId": "x"}}});
         let merged = merged_identity(Some(&existing), &user("b"));
         assert_eq!(merged["type"], "SystemAssigned,UserAssigned");
         assert_eq!(merged["userAssignedIdentities"].as_object().map(serde_json::Map::len), Some(2));
-        assert_eq!(merged_identity(Some(&existing), &user("A")), json!({
-            "type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {a.normal(): {}}
-        }));
+        assert_eq!(
+            merged_identity(Some(&existing), &user("A")),
+            json!({
+                "type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {a.normal(): {}}
+            })
+        );
         assert_eq!(merged_identity(None, &BoundIdentity::SystemAssigned), json!({"type": "SystemAssigned"}));
         assert!(has_identity(Some(&existing), &user("A")));
         assert!(!has_identity(Some(&existing), &user("b")));

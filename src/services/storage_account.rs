@@ -5,9 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Binding, BoundIdentity, CRYPTO_SERVICE_ENCRYPTION_USER, ReadBack, ResourceState, ServiceDescriptor,
-};
+use super::{Binding, BoundIdentity, CRYPTO_SERVICE_ENCRYPTION_USER, ReadBack, ResourceState, ServiceDescriptor};
 use crate::domain::request::{IdentityKind, KeyType, KeyVersion, TargetCreate};
 
 /// Storage accounts. Creation takes a user-assigned identity only, because the account's own principal does not exist
