@@ -11,3 +11,5 @@ pub mod services;
 pub mod steps;
 
 pub mod plan;
+
+pub mod store;
