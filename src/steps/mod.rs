@@ -11,6 +11,19 @@ pub mod context;
 pub mod drive;
 pub mod spec;
 
+mod run;
+
+mod attach_identity;
+mod await_key_store_access;
+mod check_target;
+mod configure_service;
+mod ensure_identity;
+mod ensure_key;
+mod ensure_key_store;
+mod ensure_resource_groups;
+mod grant_access;
+mod verify;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +34,7 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 
 pub use context::{ActGate, StepContext, Stop};
+pub use run::run;
 pub use spec::StepSpec;
 
 /// One kind of step. `Seen` is what a look finds, `Action` one possible change.
