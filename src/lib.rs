@@ -17,3 +17,5 @@ pub mod plan;
 pub mod store;
 
 pub mod engine;
+
+pub mod config;

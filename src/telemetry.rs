@@ -54,7 +54,9 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
     };
     let logs = match format {
         LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
-        LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed(),
+        LogFormat::Json => {
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
+        }
     };
     let provider = tracer_provider()?;
     let export = provider.as_ref().map(|provider| {

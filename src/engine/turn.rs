@@ -193,8 +193,7 @@ impl Turn<'_> {
         let known = step.wait_reason.as_ref().is_some_and(|r| r.code == reason.code);
         let news = failure.is_some() || !known;
         let (lease, name) = (self.held.lease, step.planned.name.as_str());
-        let wait =
-            || self.store.record_step_wait(lease, step.ordinal, name, after, reason, progress, failure, news);
+        let wait = || self.store.record_step_wait(lease, step.ordinal, name, after, reason, progress, failure, news);
         self.record(wait).await
     }
 

@@ -86,7 +86,8 @@ impl Worker {
     pub async fn tick(&self) -> Result<Vec<TurnEnd>, StoreError> {
         let idle = CancellationToken::new();
         let given = Instant::now();
-        let claims = self.store.claim_due_jobs(&self.settings.name, self.settings.concurrency, self.settings.lease).await?;
+        let claims =
+            self.store.claim_due_jobs(&self.settings.name, self.settings.concurrency, self.settings.lease).await?;
         self.store.record_worker(&self.settings.name).await?;
         let mut ends = Vec::with_capacity(claims.len());
         for claim in claims {
