@@ -3,7 +3,6 @@
 //! What belongs here: the probe of the data plane that ends the wait by evidence. What does not: the identity's access,
 //! which only the target itself can prove, when it is configured.
 
-use super::binding::store_name;
 use super::spec::AwaitKeyStoreAccess;
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError};
@@ -18,7 +17,7 @@ impl Step for AwaitKeyStoreAccess {
     type Action = std::convert::Infallible;
 
     fn doing(&self) -> String {
-        format!("waiting for access to the key store of {}", self.key_name)
+        format!("waiting for access to the keys of {}", self.store.name())
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
@@ -45,7 +44,6 @@ impl Step for AwaitKeyStoreAccess {
     fn learn(&self, (): &Self::Seen, _facts: &mut Facts, _cx: &StepContext<'_>) {}
 
     fn not_yet(&self, error: &AzureError, cx: &StepContext<'_>) -> Option<NotYet> {
-        let store = cx.facts.key_store.as_ref().and_then(|s| store_name(&s.uri)).unwrap_or_default();
-        Moment::of(cx).store_refusal(error.kind, self.access_timeout.approximate(), &store)
+        Moment::of(cx).store_refusal(error.kind, self.access_timeout.approximate(), self.store.name())
     }
 }
