@@ -1,1 +1,3 @@
 //! cmk
+
+pub mod dev;
