@@ -28,6 +28,7 @@ use url::Url;
 use binaries::{Binaries, Search};
 pub use error::PostgresError;
 use folder::{Folder, replace_private};
+use process::pause;
 use server::Server;
 use user::RunAs;
 
@@ -281,7 +282,7 @@ async fn fetch_lock(folder: &Folder) -> Result<File, PostgresError> {
         if Instant::now() >= deadline {
             return Err(PostgresError::Busy { dir: folder.root.clone() });
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        pause(Duration::from_millis(100)).await;
     }
 }
 

@@ -21,6 +21,15 @@ pub(super) async fn run(mut command: Command, within: Duration) -> io::Result<Ou
     }
 }
 
+/// Waits before a caller looks again at another process. Every such look has a deadline.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "other processes tell nothing when they get ready, end or let go of a lock"
+)]
+pub(super) async fn pause(before_next_look: Duration) {
+    tokio::time::sleep(before_next_look).await;
+}
+
 /// The end of what a program said, for a message.
 pub(super) fn said(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stderr).into_owned();

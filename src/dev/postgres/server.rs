@@ -13,7 +13,7 @@ use sqlx::{Connection, PgConnection};
 use super::binaries::Binaries;
 use super::folder::{Folder, remove_dir, remove_file, replace_private};
 use super::pidfile::PidFile;
-use super::process::{run, said, serves, signal, tail};
+use super::process::{pause, run, said, serves, signal, tail};
 use super::user::RunAs;
 use super::watchdog::{Server as Told, Watchdog};
 use super::{Lifetime, PostgresError, USER};
@@ -101,7 +101,7 @@ pub(super) async fn stop_leftover(folder: &Folder) -> Result<bool, PostgresError
             if !serves(file.pid, &data).await {
                 return Ok(true);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            pause(LOOK_EVERY).await;
         }
     }
     Err(PostgresError::LeftoverStays { pid: file.pid })
@@ -143,7 +143,7 @@ impl Server {
             if !passes(&last) {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+            pause(Duration::from_millis(50 << attempt)).await;
         }
         Err(PostgresError::StartFailed { said: last })
     }
@@ -172,7 +172,7 @@ impl Server {
                     Err(_) => refused = Some("no answer".into()),
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            pause(LOOK_EVERY).await;
         }
         let said = refused.unwrap_or_else(|| "it does not get ready".into());
         Err(PostgresError::StartFailed { said: format!("after {} s: {said}", START_WITHIN.as_secs()) })
@@ -185,7 +185,7 @@ impl Server {
         let deadline = Instant::now() + STOP_WITHIN;
         let mut status = self.child.try_wait();
         while matches!(status, Ok(None)) && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_EVERY).await;
+            pause(LOOK_EVERY).await;
             status = self.child.try_wait();
         }
         if let Ok(None) = status {

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
+use super::process::pause;
 
 /// Reads what the launcher says about the server, then waits for the end of its input, which comes when the launcher is
 /// gone, however it ended: only the launcher holds the pipe's other end. A process is only signalled while PostgreSQL's
@@ -84,7 +85,7 @@ impl Watchdog {
             if Instant::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause(Duration::from_millis(10)).await;
         }
         Ok(())
     }

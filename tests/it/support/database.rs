@@ -6,13 +6,14 @@
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cmk::dev::postgres::{Lifetime, Options, Postgres, ensure};
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 /// Brings the template up to date. All tests of a process have to pass the same function: the first one's is used.
 pub type Migrate = fn(PgPool) -> BoxFuture<'static, Result<(), sqlx::Error>>;
@@ -93,13 +94,12 @@ fn pool(url: &str) -> PgPool {
 
 /// A name that tells when it was made, so that a later run can clear up.
 fn new_name() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    format!("{PREFIX}{}_{}", now.as_secs(), &uuid::Uuid::new_v4().simple().to_string()[..12])
+    format!("{PREFIX}{}", Uuid::now_v7().simple())
 }
 
-/// When a database was made, if the name is one of ours.
+/// The Unix time in seconds at which a database was made, if the name is one of ours.
 fn made_at(name: &str) -> Option<u64> {
-    name.strip_prefix(PREFIX)?.split_once('_')?.0.parse().ok()
+    Some(Uuid::try_parse(name.strip_prefix(PREFIX)?).ok()?.get_timestamp()?.to_unix().0)
 }
 
 /// Runs statements that cannot be in a transaction, each alone.
@@ -123,7 +123,7 @@ async fn sweep(admin_url: &str) {
         .fetch_all(&mut connection)
         .await
         .unwrap_or_default();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let Some(now) = made_at(&new_name()) else { return };
     for name in names {
         if made_at(&name).is_some_and(|made| now.saturating_sub(made) > LEFT_OVER.as_secs()) {
             administer(admin_url, &[drop_statement(&name)]).await.ok();
