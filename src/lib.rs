@@ -19,3 +19,5 @@ pub mod store;
 pub mod engine;
 
 pub mod config;
+
+pub mod dev;
