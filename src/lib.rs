@@ -18,6 +18,10 @@ pub mod store;
 
 pub mod engine;
 
+pub mod api;
+
 pub mod config;
+
+pub mod app;
 
 pub mod dev;
