@@ -31,6 +31,10 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        // For root in a closed temporary folder, the files are elsewhere.
+        if let Ok(moved_to) = std::fs::read_to_string(self.0.join("postgres/moved-to")) {
+            std::fs::remove_dir_all(moved_to).ok();
+        }
         std::fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -154,9 +154,12 @@ async fn npm(dir: &Path, platform: &str, integrity: &str) -> Result<(), String> 
     }
     let mut command = Command::new("npm");
     command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]);
+    // The default pauses between tries add up to more than a minute before a lost network is told.
+    command.args(["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000"]);
     command.args(["--global=false", "--workspaces=false", "--prefix"]).arg(dir).arg("--cache").arg(dir.join("cache"));
-    // npm would keep compiled code in the temporary folder.
-    command.env("NODE_DISABLE_COMPILE_CACHE", "1");
+    // npm would keep compiled code in the temporary folder. The machine's certificates count as they do for other
+    // programs, so that a company's proxy is passed; an old Node.js does not know the variable.
+    command.env("NODE_DISABLE_COMPILE_CACHE", "1").env("NODE_USE_SYSTEM_CA", "1");
     client(command, dir).await?;
     relink(&dir.join("node_modules").join(&package))
 }
