@@ -7,21 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::TokenCredential;
-use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::policies::Policy;
 use azure_core::http::policies::auth::BearerTokenAuthorizationPolicy;
 use azure_core::http::{ClientOptions, Method, Pipeline, PipelineSendOptions, Request};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
+use super::answer::Raw;
+pub use super::answer::{Absence, Answer, Lookup};
 use super::classify::Origin;
 use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::{self, AzureError, AzureErrorKind};
-
-const AZURE_ASYNC_OPERATION: HeaderName = HeaderName::from_static("azure-asyncoperation");
-const LOCATION: HeaderName = HeaderName::from_static("location");
+use super::operation;
+pub use super::operation::{Operation, OperationState};
 
 /// The most pages of one list that are followed.
 const MAX_PAGES: usize = 50;
@@ -43,112 +42,6 @@ struct Inner {
 impl std::fmt::Debug for Arm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Arm").field("address", &self.inner.cloud.arm.as_str()).finish_non_exhaustive()
-    }
-}
-
-/// A successful answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The HTTP status: 2xx.
-    pub status: u16,
-    /// The body; `Null` where there was none.
-    pub body: Value,
-    /// Azure's request id.
-    pub request_id: Option<String>,
-    /// The operation that Azure started, where it says how to follow it.
-    pub operation: Option<Operation>,
-    /// How long Azure asks to wait before looking again.
-    pub retry_after: Option<Duration>,
-}
-
-/// What a read found.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Lookup {
-    /// The resource.
-    Found(Answer),
-    /// The resource, its parent or its resource group does not exist.
-    Absent(Absence),
-}
-
-/// Azure's words for "does not exist".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Absence {
-    /// Azure's code: `ResourceNotFound`, `ResourceGroupNotFound`, `ParentResourceNotFound`, …
-    pub code: Option<String>,
-    /// Azure's request id.
-    pub request_id: Option<String>,
-}
-
-/// A long-running operation: where to ask about it. Safe to store; the address is checked again before it is called.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Operation {
-    /// `Azure-AsyncOperation`, else `Location`.
-    pub url: String,
-}
-
-/// What an operation's status says. The resource's own state stays the truth; this is a hint.
-#[derive(Clone, Debug, PartialEq)]
-pub enum OperationState {
-    /// Still at work.
-    Running {
-        /// How long Azure asks to wait before looking again.
-        retry_after: Option<Duration>,
-    },
-    /// Ended well.
-    Succeeded,
-    /// Ended in failure, or was cancelled. The error's kind is told from Azure's code as for an answered call.
-    Failed(AzureError),
-    /// Azure no longer knows the operation (404): look at the resource.
-    Forgotten,
-}
-
-impl Answer {
-    /// The body as `T`; `Unexpected` if it has another shape. `what` names it in the error.
-    pub fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, AzureError> {
-        T::deserialize(&self.body).map_err(|e| self.unexpected(&format!("{what}: {e}")))
-    }
-
-    /// An error about the answer's shape.
-    pub(super) fn unexpected(&self, message: &str) -> AzureError {
-        AzureError { status: Some(self.status), ..AzureError::new(AzureErrorKind::Unexpected, message) }
-            .with_request_id(self.request_id.clone())
-    }
-
-    fn new(raw: Raw) -> Result<Self, AzureError> {
-        let operation = [AZURE_ASYNC_OPERATION, LOCATION]
-            .iter()
-            .find_map(|name| raw.headers.get_optional_str(name))
-            .map(|url| Operation { url: url.to_owned() });
-        Ok(Self {
-            body: raw.json()?,
-            status: raw.status,
-            request_id: error::request_id(&raw.headers),
-            operation,
-            retry_after: error::retry_after(&raw.headers),
-        })
-    }
-}
-
-/// An answer before anything is made of it.
-struct Raw {
-    status: u16,
-    headers: Headers,
-    body: Vec<u8>,
-}
-
-impl Raw {
-    fn json(&self) -> Result<Value, AzureError> {
-        if self.body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&self.body).map_err(|e| {
-            let error = AzureError::new(AzureErrorKind::Unexpected, format!("the answer is not JSON: {e}"));
-            AzureError { status: Some(self.status), ..error }.with_request_id(error::request_id(&self.headers))
-        })
-    }
-
-    fn error(&self) -> AzureError {
-        AzureError::from_answer(Origin::Arm, self.status, &self.headers, &self.body)
     }
 }
 
@@ -270,7 +163,7 @@ impl Arm {
         let raw = self.exchange(cx, Method::Get, url, None).await?;
         match raw.status {
             404 => Ok(OperationState::Forgotten),
-            200..=299 => operation_state(&raw),
+            200..=299 => operation::state(&raw),
             _ => Err(raw.error()),
         }
     }
@@ -336,25 +229,123 @@ const fn is_success(status: u16) -> bool {
     matches!(status, 200..=299)
 }
 
-/// What a readable status means: 202 runs; otherwise `status` or `properties.provisioningState` decides, and a `Location`
-/// that answers 200 or 204 without either has ended well.
-fn operation_state(raw: &Raw) -> Result<OperationState, AzureError> {
-    let running = OperationState::Running { retry_after: error::retry_after(&raw.headers) };
-    if raw.status == 202 {
-        return Ok(running);
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::super::testing::{FakeAzure, Reply, cx};
+    use super::*;
+
+    const PATH: &str = "/subscriptions/s/resourceGroups/rg (1)";
+
+    #[tokio::test]
+    async fn a_call_carries_token_version_and_correlation() {
+        let fake = FakeAzure::new([Reply::json(200, json!({"a": 1})), Reply::json(200, json!({}))]);
+        let cx = CallContext::new(Uuid::from_u128(7));
+        let answer = fake.arm().get(&cx, PATH, "2020-01-01").await.expect("answered").expect("found");
+        assert_eq!(answer.body, json!({"a": 1}));
+        fake.arm().put(&cx, PATH, "2020-01-01", &json!({"b": 2})).await.expect("answered");
+        let sent = fake.sent();
+        assert_eq!(
+            sent[0].url,
+            "https://management.azure.com/subscriptions/s/resourceGroups/rg%20(1)?api-version=2020-01-01"
+        );
+        assert_eq!(sent[0].header("authorization"), Some("Bearer fake-token"));
+        assert_eq!(sent[0].header("x-ms-correlation-request-id"), Some(cx.correlation_id.to_string().as_str()));
+        assert!(sent[0].header("x-ms-client-request-id").is_some_and(|id| id.parse::<Uuid>().is_ok()));
+        assert_ne!(sent[0].header("x-ms-client-request-id"), sent[1].header("x-ms-client-request-id"));
+        assert_eq!((sent[1].method.as_str(), sent[1].body.as_str()), ("PUT", r#"{"b":2}"#));
+        assert_eq!(sent[1].header("content-type"), Some("application/json"));
     }
-    let body = raw.json()?;
-    let state = body.get("status").or_else(|| body.pointer("/properties/provisioningState")).and_then(Value::as_str);
-    let Some(state) = state else { return Ok(OperationState::Succeeded) };
-    Ok(match state.to_ascii_lowercase().as_str() {
-        "succeeded" => OperationState::Succeeded,
-        "failed" | "canceled" | "cancelled" => {
-            let mut failure = AzureError::from_operation(raw.status, &raw.headers, &body);
-            if failure.code.is_none() {
-                failure.message = format!("the operation ended as {state}");
-            }
-            OperationState::Failed(failure)
+
+    #[tokio::test]
+    async fn absence_is_an_answer_and_a_missing_subscription_is_not() {
+        let absent = |code| Reply::json(404, json!({"error": {"code": code, "message": "m"}}));
+        for code in ["ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound"] {
+            let found = FakeAzure::new([absent(code)]).arm().look(&cx(), PATH, "v").await.expect("an answer");
+            assert!(matches!(found, Lookup::Absent(Absence { code: Some(c), .. }) if c == code), "{code}");
         }
-        _ => running,
-    })
+        for code in ["SubscriptionNotFound", "InvalidResourceType"] {
+            let error = FakeAzure::new([absent(code)]).arm().get(&cx(), PATH, "v").await.expect_err(code);
+            assert_eq!((error.kind, error.status), (AzureErrorKind::Rejected, Some(404)));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_accepted_write_says_where_to_ask() {
+        let accepted = Reply::empty(202)
+            .with("location", "https://management.azure.com/l")
+            .with("azure-asyncoperation", "https://management.azure.com/a")
+            .with("retry-after", "17")
+            .with("x-ms-request-id", "r-1");
+        let answer = FakeAzure::new([accepted]).arm().put(&cx(), PATH, "v", &json!({})).await.expect("accepted");
+        assert_eq!(answer.operation, Some(Operation { url: "https://management.azure.com/a".into() }));
+        assert_eq!((answer.status, answer.body, answer.retry_after), (202, Value::Null, Some(Duration::from_secs(17))));
+        assert_eq!(answer.request_id.as_deref(), Some("r-1"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_repeated_and_errors_keep_their_headers() {
+        let busy =
+            Reply::json(503, json!({"error": {"code": "ServerTimeout", "message": "m"}})).with("retry-after", "9");
+        let fake = FakeAzure::new([busy]);
+        let error = fake.arm().get(&cx(), PATH, "v").await.expect_err("unavailable");
+        assert_eq!((error.kind, error.retry_after), (AzureErrorKind::Transient, Some(Duration::from_secs(9))));
+        assert_eq!(fake.sent().len(), 1);
+        for (reply, kind) in [
+            (Reply::refused(), AzureErrorKind::NotSent),
+            (Reply::cut(), AzureErrorKind::UnknownOutcome),
+            (Reply::empty(401), AzureErrorKind::Authentication),
+            (Reply::text(200, "<html>"), AzureErrorKind::Unexpected),
+            (Reply::empty(302).with("location", "https://evil.example"), AzureErrorKind::Unexpected),
+        ] {
+            let fake = FakeAzure::new([reply]);
+            assert_eq!(fake.arm().put(&cx(), PATH, "v", &json!({})).await.expect_err("an error").kind, kind);
+            assert_eq!(fake.sent().len(), 1, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stored_address_on_a_foreign_host_gets_no_token() {
+        let fake = FakeAzure::new([]);
+        let operation = Operation { url: "https://management.azure.com.evil.example/o".into() };
+        let error = fake.arm().poll(&cx(), &operation).await.expect_err("refused");
+        assert_eq!(error.kind, AzureErrorKind::UntrustedUrl);
+        for path in ["subscriptions", "/a//b", "/a/../b", "/a/./b", ""] {
+            assert!(fake.arm().get(&cx(), path, "v").await.is_err(), "{path}");
+        }
+        assert!(fake.sent().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_operation_is_asked_at_its_own_address() {
+        let url = "https://management.azure.com/o?api-version=1&t=2&c=sig".to_owned();
+        let fake =
+            FakeAzure::new([Reply::json(200, json!({"status": "Succeeded"})), Reply::empty(404), Reply::empty(500)]);
+        let operation = Operation { url: url.clone() };
+        assert_eq!(fake.arm().poll(&cx(), &operation).await, Ok(OperationState::Succeeded));
+        assert_eq!(fake.arm().poll(&cx(), &operation).await, Ok(OperationState::Forgotten));
+        assert!(fake.arm().poll(&cx(), &operation).await.is_err_and(|e| e.is_transient()));
+        assert_eq!(fake.sent()[0].url, url);
+    }
+
+    #[tokio::test]
+    async fn lists_are_followed_on_the_same_host_and_end() {
+        let page = |next: &str| Reply::json(200, json!({"value": [1], "nextLink": next}));
+        let last = Reply::json(200, json!({"value": [2], "nextLink": null}));
+        let fake = FakeAzure::new([page("https://management.azure.com/p?skip=1"), last]);
+        let items = fake.arm().list(&cx(), "/l", "v", &[("$filter", "a eq 'b'")]).await.expect("a list");
+        assert_eq!(items, [json!(1), json!(2)]);
+        assert!(fake.sent()[0].url.ends_with("/l?api-version=v&%24filter=a+eq+%27b%27"), "{}", fake.sent()[0].url);
+
+        let fake = FakeAzure::new([page("https://evil.example/p")]);
+        let error = fake.arm().list(&cx(), "/l", "v", &[]).await.expect_err("refused");
+        assert_eq!((error.kind, fake.sent().len()), (AzureErrorKind::UntrustedUrl, 1));
+
+        let fake =
+            FakeAzure::new(std::iter::repeat_with(|| page("https://management.azure.com/p")).take(MAX_PAGES + 1));
+        assert!(fake.arm().list(&cx(), "/l", "v", &[]).await.is_err());
+        assert_eq!(fake.sent().len(), MAX_PAGES);
+    }
 }

@@ -5,8 +5,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::cloud::CustomConfiguration;
@@ -24,15 +22,10 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use super::AzureSetupError;
+use super::chain::{Chain, MANAGED_IDENTITY};
 use super::classify::Origin;
 use super::cloud::Cloud;
 use super::error::{self, AzureError, AzureErrorKind};
-
-/// How long the managed identity of a chain may take before the next member is tried: off Azure the metadata service's
-/// address swallows connections. The transport's own time-out bounds the other members.
-const METADATA_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
-const MANAGED_IDENTITY: &str = "managed identity";
 
 /// How to sign in.
 #[derive(Clone, Debug)]
@@ -145,7 +138,7 @@ fn make(settings: &CredentialSettings, options: &ClientOptions) -> Result<Arc<dy
             }
             let made = members.iter().map(|member| Ok((member.name(), make(member, options)?)));
             let members = made.collect::<Result<Vec<_>, AzureSetupError>>()?;
-            Ok(Arc::new(Chain { members, chosen: AtomicUsize::new(NONE_CHOSEN) }) as _)
+            Ok(Arc::new(Chain::new(members)) as _)
         }
     };
     let inner = inner.map_err(|e| AzureSetupError::Setting(format!("{}: {}", settings.name(), error::chain(&e))))?;
@@ -169,12 +162,12 @@ impl TokenCredential for Classified {
     }
 }
 
-fn wrap(error: AzureError) -> azure_core::Error {
+pub(super) fn wrap(error: AzureError) -> azure_core::Error {
     azure_core::Error::with_error(ErrorKind::Credential, error, "signing in to Azure failed")
 }
 
 /// What a failed sign-in is: the outage that the policy saw, else a refusal with Entra's number (`AADSTS…`) as its code.
-fn sign_in_error(error: &azure_core::Error) -> AzureError {
+pub(super) fn sign_in_error(error: &azure_core::Error) -> AzureError {
     if let Some(found) = error::find(error) {
         return found.clone();
     }
@@ -231,132 +224,12 @@ impl Policy for OutagePolicy {
     }
 }
 
-const NONE_CHOSEN: usize = usize::MAX;
-
-/// Tries each member until one works, and keeps to that one.
-#[derive(Debug)]
-struct Chain {
-    members: Vec<(&'static str, Arc<dyn TokenCredential>)>,
-    chosen: AtomicUsize,
-}
-
-#[async_trait]
-impl TokenCredential for Chain {
-    async fn get_token(
-        &self,
-        scopes: &[&str],
-        options: Option<TokenRequestOptions<'_>>,
-    ) -> azure_core::Result<AccessToken> {
-        if let Some((_, member)) = self.members.get(self.chosen.load(Ordering::Relaxed)) {
-            return member.get_token(scopes, options).await;
-        }
-        let mut failures = Vec::new();
-        for (at, (name, member)) in self.members.iter().enumerate() {
-            let attempt = member.get_token(scopes, options.clone());
-            let tried = if *name == MANAGED_IDENTITY {
-                let silent = |_| wrap(AzureError::new(AzureErrorKind::NotSent, "no answer in time"));
-                tokio::time::timeout(METADATA_PROBE_TIMEOUT, attempt).await.map_err(silent).flatten()
-            } else {
-                attempt.await
-            };
-            match tried {
-                Ok(token) => {
-                    tracing::info!(credential = name, "signed in to Azure");
-                    self.chosen.store(at, Ordering::Relaxed);
-                    return Ok(token);
-                }
-                Err(error) => failures.push((*name, sign_in_error(&error))),
-            }
-        }
-        Err(wrap(combine(failures)))
-    }
-}
-
-/// One error for a chain in which nothing worked: the first member's, unless that is the managed identity of a machine
-/// that has none.
-fn combine(failures: Vec<(&'static str, AzureError)>) -> AzureError {
-    let message: Vec<String> = failures.iter().map(|(name, error)| format!("{name}: {}", error.message)).collect();
-    let message = super::body::clean(&format!("no credential works: {}", message.join("; ")));
-    let off_azure =
-        |(name, error): &(&str, AzureError)| *name == MANAGED_IDENTITY && error.kind == AzureErrorKind::NotSent;
-    let decisive = failures.iter().find(|failure| !off_azure(failure)).or(failures.first());
-    match decisive {
-        Some((_, error)) => AzureError { message, ..error.clone() },
-        None => AzureError::new(AzureErrorKind::Authentication, message),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{FakeAzure, Reply};
     use super::*;
-
-    #[derive(Debug)]
-    struct Fake {
-        calls: Arc<AtomicUsize>,
-        answer: Result<&'static str, AzureErrorKind>,
-    }
-
-    #[async_trait]
-    impl TokenCredential for Fake {
-        async fn get_token(
-            &self,
-            _scopes: &[&str],
-            _options: Option<TokenRequestOptions<'_>>,
-        ) -> azure_core::Result<AccessToken> {
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            match self.answer {
-                Ok(token) => Ok(AccessToken::new(token.to_owned(), azure_core::time::OffsetDateTime::UNIX_EPOCH)),
-                Err(kind) => Err(wrap(AzureError::new(kind, "no"))),
-            }
-        }
-    }
-
-    type Answer = Result<&'static str, AzureErrorKind>;
-
-    fn chain(answers: &[(&'static str, Answer)]) -> (Chain, Vec<Arc<AtomicUsize>>) {
-        let calls: Vec<_> = answers.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
-        let members = answers
-            .iter()
-            .zip(&calls)
-            .map(|((name, answer), calls)| (*name, Arc::new(Fake { calls: calls.clone(), answer: *answer }) as _))
-            .collect();
-        (Chain { members, chosen: AtomicUsize::new(NONE_CHOSEN) }, calls)
-    }
-
-    #[tokio::test]
-    async fn a_chain_keeps_to_the_first_member_that_works() {
-        let (chain, calls) = chain(&[
-            ("workload identity", Err(AzureErrorKind::Authentication)),
-            ("client secret", Ok("t")),
-            ("Azure CLI", Ok("u")),
-        ]);
-        for _ in 0..3 {
-            assert_eq!(chain.get_token(&["s"], None).await.expect("a token").token.secret(), "t");
-        }
-        assert_eq!(calls.iter().map(|c| c.load(Ordering::Relaxed)).collect::<Vec<_>>(), [1, 3, 0]);
-    }
-
-    #[tokio::test]
-    async fn a_chain_without_success_fails_as_the_member_that_was_meant() {
-        use AzureErrorKind::{Authentication, NotSent, Transient};
-        for (answers, kind) in [
-            (vec![(MANAGED_IDENTITY, Err(NotSent)), ("Azure CLI", Err(Authentication))], Authentication),
-            (vec![(MANAGED_IDENTITY, Err(Transient)), ("Azure CLI", Err(Authentication))], Transient),
-            (
-                vec![
-                    ("client secret", Err(NotSent)),
-                    (MANAGED_IDENTITY, Err(NotSent)),
-                    ("Azure CLI", Err(Authentication)),
-                ],
-                NotSent,
-            ),
-            (vec![(MANAGED_IDENTITY, Err(NotSent))], NotSent),
-        ] {
-            let (chain, _) = chain(&answers);
-            let error = chain.get_token(&["s"], None).await.expect_err("nothing works");
-            assert_eq!(sign_in_error(&error).kind, kind, "{answers:?}");
-        }
-    }
 
     #[test]
     fn the_environment_decides_on_the_chain() {
@@ -389,5 +262,69 @@ mod tests {
         assert!(!format!("{settings:?}").contains("very-secret"));
         let credential = make(&settings, &ClientOptions::default()).expect("valid settings");
         assert!(!format!("{credential:?}").contains("very-secret"));
+    }
+
+    fn client_secret(fake: &FakeAzure) -> Arc<dyn TokenCredential> {
+        let settings = CredentialSettings::ClientSecret {
+            tenant_id: "contoso.example".into(),
+            client_id: "c".into(),
+            secret: "very-secret".into(),
+        };
+        build(&settings, &Cloud::public(), fake.options()).expect("valid settings")
+    }
+
+    async fn sign_in(credential: &dyn TokenCredential) -> Result<String, AzureError> {
+        let token = credential.get_token(&["https://management.azure.com/.default"], None).await;
+        token.map(|t| t.token.secret().to_owned()).map_err(|e| AzureError::from_sdk(Origin::Arm, &e))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_fetched_once() {
+        let token = json!({"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": "t"});
+        let fake = FakeAzure::new([Reply::json(200, token)]);
+        let credential = client_secret(&fake);
+        assert_eq!(sign_in(&*credential).await, Ok("t".to_owned()));
+        assert_eq!(sign_in(&*credential).await, Ok("t".to_owned()));
+        let sent = fake.sent();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].url, "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_from_an_outage_and_nothing_is_repeated() {
+        use AzureErrorKind::{Authentication, NotSent, Throttled, Transient};
+        let refusal = json!({"error": "invalid_client", "error_description": "AADSTS7000215: Invalid secret.",
+            "error_codes": [7000215]});
+        for (reply, kind, code) in [
+            (Reply::json(401, refusal), Authentication, Some("AADSTS7000215")),
+            (Reply::text(503, "<html>").with("retry-after", "3"), Transient, None),
+            (Reply::text(429, "").with("retry-after", "3"), Throttled, None),
+            (Reply::refused(), NotSent, None),
+            (Reply::cut(), NotSent, None),
+        ] {
+            let fake = FakeAzure::new([reply]);
+            let error = sign_in(&*client_secret(&fake)).await.expect_err("no token");
+            assert_eq!((error.kind, error.code.as_deref()), (kind, code), "{error}");
+            assert!(!format!("{error:?}").contains("very-secret"));
+            assert_eq!(fake.sent().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_metadata_service_is_asked_once_too() {
+        for (status, kind) in [
+            (404, AzureErrorKind::Transient),
+            (410, AzureErrorKind::Transient),
+            (500, AzureErrorKind::Transient),
+            (400, AzureErrorKind::Authentication),
+        ] {
+            let fake = FakeAzure::new([Reply::json(status, json!({"error": "x"}))]);
+            let settings = CredentialSettings::ManagedIdentity { client_id: Some(Uuid::nil()) };
+            let credential = build(&settings, &Cloud::public(), fake.options()).expect("valid settings");
+            assert_eq!(sign_in(&*credential).await.expect_err("no token").kind, kind, "{status}");
+            let sent = fake.sent();
+            assert_eq!(sent.len(), 1, "{status}");
+            assert!(sent[0].url.starts_with("http://169.254.169.254/") && sent[0].header("metadata") == Some("true"));
+        }
     }
 }

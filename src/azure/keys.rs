@@ -205,16 +205,13 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{FakeAzure, Reply, cx};
     use super::*;
-    use crate::azure::{Azure, AzureSettings, CredentialSettings, Timeouts};
 
     fn keys() -> Keys {
-        let settings = AzureSettings {
-            cloud: Cloud::public(),
-            credential: CredentialSettings::AzureCli,
-            timeouts: Timeouts::default(),
-        };
-        Azure::connect(settings).expect("valid settings").keys
+        FakeAzure::new([]).keys()
     }
 
     #[test]
@@ -240,5 +237,78 @@ mod tests {
             assert_eq!(kind("https://kv.vault.azure.net", name), Err(AzureErrorKind::Rejected), "{name}");
         }
         assert_eq!(kind("https://kv.vault.azure.net", "key-1"), Ok(()));
+    }
+
+    const STORE: &str = "https://kv1.vault.azure.net";
+    const CHALLENGE: &str =
+        r#"Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net""#;
+
+    fn key() -> Reply {
+        let kid = format!("{STORE}/keys/k/0123456789abcdef0123456789abcdef");
+        Reply::json(
+            200,
+            json!({"key": {"kid": kid, "kty": "RSA", "n": "AQ", "e": "AQAB", "key_ops": ["wrapKey"]},
+            "attributes": {"enabled": true}}),
+        )
+        .with("x-ms-request-id", "r-1")
+    }
+
+    fn spec() -> KeySpec {
+        KeySpec {
+            kty: KeyType::Rsa,
+            size_bits: Some(2048),
+            curve: None,
+            operations: vec![KeyOperation::WrapKey],
+            expires: None,
+            not_before: None,
+            tags: Default::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_call_to_a_store_is_challenged() {
+        let challenge = Reply::empty(401).with("www-authenticate", CHALLENGE);
+        let fake = FakeAzure::new([challenge, key(), key()]);
+        let keys = fake.keys();
+        let created = keys.create(&cx(), STORE, "k", &spec()).await.expect("created");
+        assert_eq!((created.id.name.as_str(), created.request_id.as_deref()), ("k", Some("r-1")));
+        keys.get(&cx(), STORE, "k", None).await.expect("read").expect("found");
+        let sent = fake.sent();
+        let seen: Vec<_> = sent.iter().map(|s| (s.method.as_str(), s.header("authorization"))).collect();
+        assert_eq!(seen, [("POST", None), ("POST", Some("Bearer fake-token")), ("GET", Some("Bearer fake-token"))]);
+        assert_eq!(sent[0].body, "");
+        assert_eq!(sent[1].body, r#"{"key_ops":["wrapKey"],"key_size":2048,"kty":"RSA"}"#);
+        assert_eq!(sent[0].header("x-ms-client-request-id"), sent[1].header("x-ms-client-request-id"));
+    }
+
+    #[tokio::test]
+    async fn a_challenge_for_a_foreign_domain_gets_no_token() {
+        let foreign = CHALLENGE.replace("https://vault.azure.net", "https://evil.example");
+        let fake = FakeAzure::new([Reply::empty(401).with("www-authenticate", &foreign)]);
+        let error = fake.keys().get(&cx(), STORE, "k", None).await.expect_err("refused");
+        assert_eq!((error.kind, fake.sent().len()), (AzureErrorKind::UntrustedUrl, 1));
+    }
+
+    #[tokio::test]
+    async fn refusals_of_a_store_keep_their_kind() {
+        use AzureErrorKind::{Forbidden, NotSent, SoftDeleted, Throttled, Unexpected, UnknownOutcome};
+        let refused = |status, code: &str, inner: &str| {
+            Reply::json(status, json!({"error": {"code": code, "message": "m", "innererror": {"code": inner}}}))
+        };
+        for (reply, kind) in [
+            (refused(403, "Forbidden", "ForbiddenByRbac"), Forbidden),
+            (refused(409, "Conflict", "ObjectIsDeletedButRecoverable"), SoftDeleted),
+            (refused(429, "Throttled", "x"), Throttled),
+            (Reply::json(200, json!({"key": {}})), Unexpected),
+            (Reply::text(200, "<html>"), Unexpected),
+            (Reply::refused(), NotSent),
+            (Reply::cut(), UnknownOutcome),
+        ] {
+            let fake = FakeAzure::new([Reply::empty(401).with("www-authenticate", CHALLENGE), reply]);
+            let error = fake.keys().create(&cx(), STORE, "k", &spec()).await.expect_err("an error");
+            assert_eq!((error.kind, fake.sent().len()), (kind, 2), "{error}");
+        }
+        let absent = FakeAzure::new([refused(404, "KeyNotFound", "x")]);
+        assert_eq!(absent.keys().get(&cx(), STORE, "k", None).await, Ok(None));
     }
 }

@@ -4,8 +4,10 @@
 //! retrying, deciding, and any knowledge of steps. Reading order: `cloud`, `transport`, `credential`, `error`,
 //! `context`, `arm`, then one module per thing in Azure.
 
+mod answer;
 pub mod arm;
 mod body;
+mod chain;
 mod classify;
 pub mod cloud;
 pub mod context;
@@ -14,10 +16,13 @@ pub mod error;
 pub mod identities;
 mod key_models;
 pub mod keys;
+mod operation;
 pub mod resource_groups;
 pub mod resources;
 pub mod role_assignments;
 pub mod subscriptions;
+#[cfg(test)]
+mod testing;
 mod transport;
 pub mod vaults;
 
@@ -30,7 +35,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-pub use arm::{Answer, Arm, Operation, OperationState};
+pub use arm::{Absence, Answer, Arm, Lookup, Operation, OperationState};
 pub use cloud::{Cloud, CustomCloud, same_region};
 pub use context::CallContext;
 pub use credential::CredentialSettings;

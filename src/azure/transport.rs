@@ -109,6 +109,10 @@ impl Resolve for LocalhostResolver {
 
 #[cfg(test)]
 mod tests {
+    use azure_core::http::Method;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -139,5 +143,57 @@ mod tests {
         let pem = b"-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n";
         assert!(build(Some(pem), Timeouts::default()).is_err());
         assert!(build(None, Timeouts::default()).is_ok());
+    }
+
+    /// Answers one connection with `answer` and closes it.
+    async fn serve_once(answer: &'static [u8]) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = [0u8; 1024];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(answer).await;
+        });
+        Url::parse(&format!("http://127.0.0.1:{port}/")).expect("an address")
+    }
+
+    fn client(max_answer: usize) -> BoundedClient {
+        let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client");
+        BoundedClient { remote: client.clone(), local: client, max_answer }
+    }
+
+    async fn get(url: Url, max_answer: usize) -> azure_core::Result<(u16, usize)> {
+        let response = client(max_answer).execute_request(&Request::new(url, Method::Get)).await?;
+        let raw = response.try_into_raw_response().await?;
+        Ok((raw.status().into(), raw.body().len()))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_its_bound() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
+        assert_eq!(get(serve_once(answer).await, 10).await.expect("within the bound"), (200, 10));
+        let error = get(serve_once(answer).await, 9).await.expect_err("beyond the bound");
+        assert_eq!(error.kind(), &ErrorKind::DataConversion);
+    }
+
+    #[tokio::test]
+    async fn a_cut_answer_is_told_from_no_connection() {
+        let error = get(serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123").await, 99).await;
+        assert_eq!(error.expect_err("cut").kind(), &ErrorKind::Io);
+        assert_eq!(get(serve_once(b"").await, 99).await.expect_err("cut").kind(), &ErrorKind::Io);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let nobody = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("an address");
+        assert_eq!(get(nobody, 99).await.expect_err("refused").kind(), &ErrorKind::Connection);
+        let unknown = Url::parse("http://kv1.vault.invalid/").expect("an address");
+        assert_eq!(get(unknown, 99).await.expect_err("no such name").kind(), &ErrorKind::Connection);
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(get(serve_once(answer).await, 99).await.expect("answered").0, 302);
     }
 }
