@@ -1,4 +1,8 @@
 //! The integration tests, in one binary.
 
+mod architecture;
+mod crash;
+mod golden;
 mod postgres;
+mod propagation;
 mod support;
