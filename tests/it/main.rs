@@ -1,0 +1,3 @@
+//! Tests of whole parts against the simulator.
+
+mod steps;
