@@ -5,4 +5,5 @@ mod crash;
 mod golden;
 mod postgres;
 mod propagation;
+mod steps;
 mod support;
