@@ -1,0 +1,252 @@
+//! The ordered, immutable list of steps of a job: a pure function of the request and the service's descriptor.
+//!
+//! What belongs here: which steps, in which order, with what in them, and what each would change in words. What does
+//! not: looking at Azure; a plan says what a job will look at and make true.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind};
+use crate::services::{CRYPTO_OFFICER, KEY_VAULT_ADMINISTRATOR, ServiceDescriptor};
+use crate::steps::StepSpec;
+use crate::steps::spec::{
+    AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, EnsureIdentity, EnsureKey, EnsureKeyStore,
+    EnsureResourceGroups, GrantAccess, GroupSpec, Verify,
+};
+
+/// The version of the plans this code makes. Old plans stay as they were stored.
+pub const PLAN_VERSION: i16 = 1;
+
+/// The steps of a job, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The steps. Names are unique within a plan.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// The step's name; its kind.
+    pub name: String,
+    /// What it makes true.
+    pub spec: StepSpec,
+}
+
+/// What one step of a plan does, for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSummary {
+    /// The step's name.
+    #[schema(example = "ensure-key")]
+    pub name: String,
+    /// What it makes true.
+    pub goal: String,
+    /// What it would change where that is missing; absent for steps that only look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// What cannot be undone about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub irreversible: Option<String>,
+}
+
+/// The plan for a request that the descriptor allows.
+///
+/// Both grants come before anything that waits, so there is one propagation wait. With the target's own identity the
+/// principal is known only after it is attached, so attaching comes before its grant.
+pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
+    let own_identity = request.identity.kind == IdentityKind::SystemAssigned;
+    let creating = request.target.create.is_some();
+    let store = &request.key_store.resource_id;
+    let mut specs = vec![check_target(request, descriptor)];
+    specs.extend(ensure_resource_groups(request));
+    specs.push(ensure_key_store(request, descriptor));
+    specs.extend(ensure_identity(request));
+    if own_identity {
+        specs.push(attach_identity(request, descriptor));
+    }
+    let officer = GrantAccess { store: store.clone(), role: CRYPTO_OFFICER, or_roles: vec![KEY_VAULT_ADMINISTRATOR] };
+    specs.push(StepSpec::GrantOwnAccess(officer));
+    let role = descriptor.vault_role.clone();
+    specs.push(StepSpec::GrantIdentityAccess(GrantAccess { store: store.clone(), role, or_roles: Vec::new() }));
+    specs.push(StepSpec::AwaitKeyStoreAccess(AwaitKeyStoreAccess {
+        store: store.clone(),
+        key_name: request.key.name.clone(),
+        access_timeout: request.access_timeout.clone(),
+    }));
+    specs.push(ensure_key(request));
+    if !own_identity && !creating {
+        specs.push(attach_identity(request, descriptor));
+    }
+    specs.push(configure_service(request, descriptor));
+    specs.push(verify(request, descriptor));
+    Plan { steps: specs.into_iter().map(|spec| PlannedStep { name: spec.kind().to_owned(), spec }).collect() }
+}
+
+fn check_target(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    StepSpec::CheckTarget(CheckTarget {
+        service: descriptor.slug.to_owned(),
+        target: request.target.resource_id.clone(),
+        create_in: request.target.create.as_ref().map(|c| c.location.clone()),
+        store: request.key_store.resource_id.clone(),
+        key_name: request.key.name.clone(),
+    })
+}
+
+/// The groups of everything that is to be created; none where nothing is.
+fn ensure_resource_groups(request: &CmkRequest) -> Option<StepSpec> {
+    let mut groups: Vec<GroupSpec> = Vec::new();
+    let target = request.target.create.as_ref().map(|c| (&request.target.resource_id, Some(c.location.clone())));
+    let store = request.key_store.create.as_ref().map(|c| (&request.key_store.resource_id, Some(c.location.clone())));
+    let identity = request.identity.create.as_ref().and_then(|c| {
+        let location = c.location.clone().or_else(|| request.target.create.as_ref().map(|t| t.location.clone()));
+        request.identity.resource_id.as_ref().map(|id| (id, location))
+    });
+    for (id, location) in [target, store, identity].into_iter().flatten() {
+        let known = |g: &&mut GroupSpec| {
+            g.subscription == id.subscription() && g.name.eq_ignore_ascii_case(id.resource_group())
+        };
+        match groups.iter_mut().find(known) {
+            Some(group) => group.location = group.location.take().or(location),
+            None => groups.push(GroupSpec {
+                subscription: id.subscription(),
+                name: id.resource_group().to_owned(),
+                location,
+            }),
+        }
+    }
+    let create = request.create_resource_groups;
+    (!groups.is_empty()).then_some(StepSpec::EnsureResourceGroups(EnsureResourceGroups { groups, create }))
+}
+
+fn ensure_key_store(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    StepSpec::EnsureKeyStore(EnsureKeyStore {
+        store: request.key_store.resource_id.clone(),
+        create: request.key_store.create.clone(),
+        on_deleted_name: request.key_store.on_deleted_name,
+        may_enable_purge_protection: request.acknowledges(Acknowledgement::EnablePurgeProtection),
+        needs_trusted_bypass: descriptor.needs_trusted_bypass,
+    })
+}
+
+fn ensure_identity(request: &CmkRequest) -> Option<StepSpec> {
+    let identity = request.identity.resource_id.clone()?;
+    let create = request.identity.create.as_ref();
+    let location = create.and_then(|c| c.location.clone());
+    Some(StepSpec::EnsureIdentity(EnsureIdentity { identity, create: create.is_some(), location }))
+}
+
+fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    StepSpec::AttachIdentity(AttachIdentity {
+        service: descriptor.slug.to_owned(),
+        target: request.target.resource_id.clone(),
+        identity_kind: request.identity.kind,
+    })
+}
+
+fn ensure_key(request: &CmkRequest) -> StepSpec {
+    StepSpec::EnsureKey(EnsureKey {
+        store: request.key_store.resource_id.clone(),
+        name: request.key.name.clone(),
+        key_type: request.key.key_type,
+        size: request.key.size,
+        operations: request.key.operations.clone(),
+        rotation: request.key.rotation.clone(),
+        access_timeout: request.access_timeout.clone(),
+        tags: BTreeMap::new(),
+    })
+}
+
+fn configure_service(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    StepSpec::ConfigureService(ConfigureService {
+        service: descriptor.slug.to_owned(),
+        target: request.target.resource_id.clone(),
+        create: request.target.create.clone(),
+        identity_kind: request.identity.kind,
+        version: request.key.version,
+        access_timeout: request.access_timeout.clone(),
+    })
+}
+
+fn verify(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    StepSpec::Verify(Verify {
+        service: descriptor.slug.to_owned(),
+        target: request.target.resource_id.clone(),
+        store: request.key_store.resource_id.clone(),
+        identity_kind: request.identity.kind,
+        version: request.key.version,
+        role: descriptor.vault_role.clone(),
+    })
+}
+
+impl PlannedStep {
+    /// What the step does, in words.
+    pub fn summary(&self) -> StepSummary {
+        let (goal, change, irreversible) = describe(&self.spec);
+        StepSummary { name: self.name.clone(), goal, change, irreversible }
+    }
+}
+
+fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
+    let text = |goal: String, change: String| (goal, Some(change), None);
+    match spec {
+        StepSpec::CheckTarget(s) if s.create_in.is_some() => {
+            (format!("{} does not exist yet, or uses the key already", s.target.name()), None, None)
+        }
+        StepSpec::CheckTarget(s) => (format!("{} exists", s.target.name()), None, None),
+        StepSpec::EnsureResourceGroups(s) => {
+            let names: Vec<&str> = s.groups.iter().map(|g| g.name.as_str()).collect();
+            let goal = format!("resource group {} exists", names.join(", "));
+            (goal, s.create.then(|| "create what is missing".to_owned()), None)
+        }
+        StepSpec::EnsureKeyStore(s) => describe_key_store(s),
+        StepSpec::EnsureIdentity(s) => {
+            let change = s.create.then(|| format!("create the user-assigned identity {}", s.identity.name()));
+            (format!("identity {} exists", s.identity.name()), change, None)
+        }
+        StepSpec::GrantOwnAccess(s) => text(
+            format!("this service may manage keys in {}", s.store.name()),
+            format!("assign it {} on the key store", s.role.name),
+        ),
+        StepSpec::GrantIdentityAccess(s) => text(
+            format!("the identity may use keys in {}", s.store.name()),
+            format!("assign it {} on the key store", s.role.name),
+        ),
+        StepSpec::AwaitKeyStoreAccess(_) => ("the key store honours the role assignment".to_owned(), None, None),
+        StepSpec::EnsureKey(s) => (
+            format!("key {} exists and fits", s.name),
+            Some(format!("create a {} key of {} bits", s.key_type.as_str(), s.size)),
+            Some("a key's name stays taken for the whole retention once it is deleted".to_owned()),
+        ),
+        StepSpec::AttachIdentity(s) => text(
+            format!("{} has the identity", s.target.name()),
+            "add it beside the identities that are there".to_owned(),
+        ),
+        StepSpec::ConfigureService(s) if s.create.is_some() => text(
+            format!("{} exists and uses the key", s.target.name()),
+            "create it with the key in its first PUT".to_owned(),
+        ),
+        StepSpec::ConfigureService(s) => {
+            text(format!("{} uses the key", s.target.name()), "set the key in place".to_owned())
+        }
+        StepSpec::Verify(s) => (format!("{} reports the key in use", s.target.name()), None, None),
+    }
+}
+
+fn describe_key_store(spec: &EnsureKeyStore) -> (String, Option<String>, Option<String>) {
+    let goal = format!("key store {} exists, in RBAC mode, with purge protection", spec.store.name());
+    match (&spec.create, spec.may_enable_purge_protection) {
+        (Some(create), _) => {
+            let days = create.soft_delete_retention_days;
+            let change = format!("create a vault that denies by default and keeps deleted keys for {days} days");
+            (goal, Some(change), Some("purge protection and the retention can never be changed".to_owned()))
+        }
+        (None, true) => {
+            let change = "turn on purge protection if it is off".to_owned();
+            (goal, Some(change), Some("purge protection can never be turned off".to_owned()))
+        }
+        (None, false) => (goal, None, None),
+    }
+}

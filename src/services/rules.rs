@@ -1,0 +1,115 @@
+//! What a service's descriptor does not allow, as faults of fields: checked before anything is stored.
+//!
+//! What belongs here: comparing a request with a descriptor. What does not: rules that need a look at Azure; those are
+//! the steps'.
+
+use super::{ServiceDescriptor, find_by_type};
+use crate::domain::reader::{Faults, FieldError};
+use crate::domain::request::{CmkRequest, IdentityKind, KeyType};
+
+/// The descriptor for the request's target and every rule of it that the request breaks. Without a descriptor the one
+/// fault says so.
+pub fn check(request: &CmkRequest) -> (Option<&'static ServiceDescriptor>, Vec<FieldError>) {
+    let faults = Faults::default();
+    let descriptor = find_by_type(&request.target.resource_id);
+    match descriptor {
+        Some(descriptor) => check_against(request, descriptor, &faults),
+        None => faults.add(
+            "/target/resourceId",
+            "not-allowed",
+            format!(
+                "no service with customer-managed keys is known for the type {}; GET /v1/services lists them",
+                request.target.resource_id.resource_type()
+            ),
+        ),
+    }
+    (descriptor, faults.into_list())
+}
+
+fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &Faults) {
+    let name = descriptor.display_name;
+    let refuse = |pointer: &str, detail: String| faults.add(pointer, "not-allowed", detail);
+    let (is_name, rule) = descriptor.name_rule;
+    if !is_name(request.target.resource_id.name()) {
+        faults.add("/target/resourceId", "invalid-value", format!("the name of an {name} has {rule}"));
+    }
+    check_creation(request, descriptor, &refuse);
+    check_identity(request, descriptor, &refuse);
+    check_key(request, descriptor, &refuse);
+    if request.uses_managed_hsm() {
+        if !descriptor.managed_hsm {
+            refuse("/keyStore/resourceId", format!("an {name} does not take keys of a Managed HSM"));
+        } else {
+            // The way is the same, but the HSM's own role assignments are not made yet.
+            refuse("/keyStore/resourceId", "keys in a Managed HSM are not supported yet; use a Key Vault".into());
+        }
+    }
+    if let Some(create) = &request.key_store.create {
+        if descriptor.needs_trusted_bypass && !create.network.bypass_trusted_services {
+            let detail = format!("an {name} reaches its key as a trusted Microsoft service; the bypass must be on");
+            refuse("/keyStore/create/network/bypassTrustedServices", detail);
+        }
+        let target = request.target.create.as_ref().map(|t| t.location.as_str());
+        if descriptor.same_region && target.is_some_and(|t| t != create.location) {
+            refuse("/keyStore/create/location", format!("an {name} takes keys of its own region only"));
+        }
+        if request.key.key_type.is_hsm() && create.sku == crate::domain::request::VaultSku::Standard {
+            refuse("/keyStore/create/sku", "hardware keys need a premium vault".into());
+        }
+    }
+}
+
+fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
+    let name = descriptor.display_name;
+    match &request.target.create {
+        None if !descriptor.changes_existing => {
+            refuse("/target/create", format!("an {name} takes its key only when it is created"));
+        }
+        Some(_) if descriptor.identity_kinds_at_creation.is_empty() => {
+            refuse("/target/create", format!("an {name} is not created here; create it first, then set its key"));
+        }
+        Some(create) => {
+            for property in descriptor.reserved_properties {
+                if create.properties.contains_key(*property) {
+                    let detail = "this property is set by the service, from the rest of the request".to_owned();
+                    refuse(&format!("/target/create/properties/{property}"), detail);
+                }
+            }
+        }
+        None => {}
+    }
+}
+
+fn check_identity(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
+    let creating = request.target.create.is_some();
+    let allowed = if creating { descriptor.identity_kinds_at_creation } else { descriptor.identity_kinds };
+    if !allowed.is_empty() && !allowed.contains(&request.identity.kind) {
+        let when = if creating { "that is created" } else { "that exists" };
+        let words: Vec<String> = allowed.iter().map(|k| identity_word(*k).to_owned()).collect();
+        let detail = format!("an {} {when} takes: {}", descriptor.display_name, words.join(", "));
+        refuse("/identity/kind", detail);
+    }
+}
+
+fn check_key(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
+    let (key, name) = (&request.key, descriptor.display_name);
+    if !descriptor.key_types.contains(&key.key_type) {
+        let words: Vec<&str> = descriptor.key_types.iter().map(|t| t.as_str()).collect();
+        refuse("/key/type", format!("an {name} takes: {}", words.join(", ")));
+    } else if matches!(key.key_type, KeyType::Rsa | KeyType::RsaHsm) && !descriptor.key_sizes.contains(&key.size) {
+        let words: Vec<String> = descriptor.key_sizes.iter().map(u16::to_string).collect();
+        refuse("/key/size", format!("an {name} takes RSA keys of {} bits", words.join(", ")));
+    }
+    if !descriptor.key_versions.contains(&key.version) {
+        refuse("/key/version", format!("an {name} does not take this kind of reference"));
+    }
+}
+
+/// The wire form of an identity kind.
+pub fn identity_word(kind: IdentityKind) -> &'static str {
+    match kind {
+        IdentityKind::UserAssigned => "userAssigned",
+        IdentityKind::SystemAssigned => "systemAssigned",
+        IdentityKind::Platform => "platform",
+    }
+}

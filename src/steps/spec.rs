@@ -1,0 +1,249 @@
+//! What a step is to make true: the stored, immutable part of a plan.
+//!
+//! What belongs here: one variant per step kind with everything it needs from the request. New code must read old
+//! specs, so members are only added, with a default. What does not: how a step does it, and what earlier steps learned.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::duration::IsoDuration;
+use crate::domain::ids::ArmId;
+use crate::domain::request::{
+    IdentityKind, KeyOperation, KeyStoreCreate, KeyType, KeyVersion, OnDeletedName, Rotation, TargetCreate,
+};
+use crate::services::Role;
+
+/// A step's task, written as JSON tagged with its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum StepSpec {
+    /// The target exists, or does not, as the request says.
+    CheckTarget(CheckTarget),
+    /// The resource groups of what is to be created exist.
+    EnsureResourceGroups(EnsureResourceGroups),
+    /// The key store exists with every protection that a customer-managed key needs.
+    EnsureKeyStore(EnsureKeyStore),
+    /// The user-assigned identity exists.
+    EnsureIdentity(EnsureIdentity),
+    /// The service itself may create and read keys in the store.
+    GrantOwnAccess(GrantAccess),
+    /// The identity may use keys of the store.
+    GrantIdentityAccess(GrantAccess),
+    /// The store honours the service's own grant.
+    AwaitKeyStoreAccess(AwaitKeyStoreAccess),
+    /// The key exists, once, and fits.
+    EnsureKey(EnsureKey),
+    /// The target has the identity, beside those it has already.
+    AttachIdentity(AttachIdentity),
+    /// The target uses the key.
+    ConfigureService(ConfigureService),
+    /// Everything is read again and the target reports the key in use.
+    Verify(Verify),
+}
+
+/// See [`StepSpec::CheckTarget`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckTarget {
+    /// The descriptor's slug.
+    pub service: String,
+    /// The target.
+    pub target: ArmId,
+    /// The region to create it in; absent where it must exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_in: Option<String>,
+    /// What makes an existing target "already under this key", so that repeating a creation is harmless.
+    pub store: ArmId,
+    /// The key's name.
+    pub key_name: String,
+}
+
+/// See [`StepSpec::EnsureResourceGroups`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnsureResourceGroups {
+    /// The groups, each once.
+    pub groups: Vec<GroupSpec>,
+    /// Whether a missing one is created.
+    pub create: bool,
+}
+
+/// A resource group that something is to be created in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupSpec {
+    /// Its subscription.
+    pub subscription: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The region to create it in; absent: the target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// See [`StepSpec::EnsureKeyStore`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnsureKeyStore {
+    /// The vault.
+    pub store: ArmId,
+    /// How to create it; absent where it must exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<KeyStoreCreate>,
+    /// What to do when a soft-deleted vault holds the name.
+    #[serde(default)]
+    pub on_deleted_name: OnDeletedName,
+    /// Whether the caller accepted turning on purge protection of an existing vault.
+    #[serde(default)]
+    pub may_enable_purge_protection: bool,
+    /// Whether trusted Microsoft services must pass the firewall.
+    #[serde(default)]
+    pub needs_trusted_bypass: bool,
+}
+
+/// See [`StepSpec::EnsureIdentity`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnsureIdentity {
+    /// The identity.
+    pub identity: ArmId,
+    /// Whether a missing one is created.
+    pub create: bool,
+    /// The region to create it in; absent: the target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// See [`StepSpec::GrantOwnAccess`] and [`StepSpec::GrantIdentityAccess`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantAccess {
+    /// The key store: the scope of the assignment.
+    pub store: ArmId,
+    /// The role.
+    pub role: Role,
+    /// Roles that hold every right of `role`, so that having one of them is enough.
+    #[serde(default)]
+    pub or_roles: Vec<Role>,
+}
+
+/// See [`StepSpec::AwaitKeyStoreAccess`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwaitKeyStoreAccess {
+    /// The key store.
+    pub store: ArmId,
+    /// The key to look for; whether it exists does not matter.
+    pub key_name: String,
+    /// How long "forbidden" means "not yet" after the grants.
+    pub access_timeout: IsoDuration,
+}
+
+/// See [`StepSpec::EnsureKey`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnsureKey {
+    /// The key store.
+    pub store: ArmId,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub key_type: KeyType,
+    /// Its size in bits, for RSA.
+    pub size: u16,
+    /// What it must be usable for.
+    pub operations: Vec<KeyOperation>,
+    /// The rotation policy it must have; absent: left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// How long "forbidden" means "not yet" after the grants: access can flap while it spreads.
+    pub access_timeout: IsoDuration,
+    /// Tags for a created key.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// See [`StepSpec::AttachIdentity`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachIdentity {
+    /// The descriptor's slug.
+    pub service: String,
+    /// The target.
+    pub target: ArmId,
+    /// The kind of identity.
+    pub identity_kind: IdentityKind,
+}
+
+/// See [`StepSpec::ConfigureService`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigureService {
+    /// The descriptor's slug.
+    pub service: String,
+    /// The target.
+    pub target: ArmId,
+    /// How to create it with the key; absent: it exists and is changed in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<TargetCreate>,
+    /// The kind of identity to use for the key.
+    pub identity_kind: IdentityKind,
+    /// Whether the target follows new versions.
+    pub version: KeyVersion,
+    /// How long a refusal because of the key means "not yet" after the grants.
+    pub access_timeout: IsoDuration,
+}
+
+/// See [`StepSpec::Verify`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verify {
+    /// The descriptor's slug.
+    pub service: String,
+    /// The target.
+    pub target: ArmId,
+    /// The key store.
+    pub store: ArmId,
+    /// The kind of identity that must be in use.
+    pub identity_kind: IdentityKind,
+    /// Whether the target must follow new versions.
+    pub version: KeyVersion,
+    /// The identity's role that must still be there.
+    pub role: Role,
+}
+
+impl StepSpec {
+    /// Every kind's wire form, which is also the step's name in a plan.
+    pub const KINDS: &[&str] = &[
+        "check-target",
+        "ensure-resource-groups",
+        "ensure-key-store",
+        "ensure-identity",
+        "grant-own-access",
+        "grant-identity-access",
+        "await-key-store-access",
+        "ensure-key",
+        "attach-identity",
+        "configure-service",
+        "verify",
+    ];
+
+    /// The kind's wire form.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::CheckTarget(_) => "check-target",
+            Self::EnsureResourceGroups(_) => "ensure-resource-groups",
+            Self::EnsureKeyStore(_) => "ensure-key-store",
+            Self::EnsureIdentity(_) => "ensure-identity",
+            Self::GrantOwnAccess(_) => "grant-own-access",
+            Self::GrantIdentityAccess(_) => "grant-identity-access",
+            Self::AwaitKeyStoreAccess(_) => "await-key-store-access",
+            Self::EnsureKey(_) => "ensure-key",
+            Self::AttachIdentity(_) => "attach-identity",
+            Self::ConfigureService(_) => "configure-service",
+            Self::Verify(_) => "verify",
+        }
+    }
+}
