@@ -84,6 +84,10 @@ fn ca_params() -> CertificateParams {
 fn leaf_params(suffix: &str) -> io::Result<CertificateParams> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.push(suffix.to_owned());
+    // A wildcard directly below a name of one label, as `*.localhost` is, is not honoured by many clients.
+    for host in ["management", "login"] {
+        names.push(format!("{host}.{suffix}"));
+    }
     names.push(format!("*.{suffix}"));
     for zone in ["vault", "managedhsm", "blob", "queue", "table", "file", "dfs", "web"] {
         names.push(format!("*.{zone}.{suffix}"));
