@@ -180,3 +180,20 @@ async fn an_identity_does_what_its_role_holds_and_no_more() {
     let create = json!({ "kty": "RSA" });
     lab.keys_as(&token, "POST", "kv1", "/keys/k2/create", Some(create)).await.refused(403, "Forbidden/ForbiddenByRbac");
 }
+
+#[tokio::test]
+async fn a_vault_in_policy_mode_asks_its_policies_and_no_role() {
+    let lab = Lab::start().await;
+    lab.ground_with_key().await;
+    let policies = |keys: Value| {
+        json!({ "properties": { "enableRbacAuthorization": false, "accessPolicies": [{
+            "tenantId": lab.sim.tenant_id(), "objectId": lab.sim.object_id(), "permissions": { "keys": keys } }] } })
+    };
+    let vault = lab.vault_id("kv1");
+    lab.arm("PATCH", &vault, Some(policies(json!(["Get"])))).await.expect(200);
+    lab.keys("GET", "kv1", "/keys/k1", None).await.expect(200);
+    let body = json!({ "alg": "RSA-OAEP", "value": "YQ" });
+    lab.keys("POST", "kv1", "/keys/k1/wrapkey", Some(body.clone())).await.refused(403, "Forbidden/AccessDenied");
+    lab.arm("PATCH", &vault, Some(policies(json!(["all"])))).await.expect(200);
+    lab.keys("POST", "kv1", "/keys/k1/wrapkey", Some(body)).await.expect(200);
+}

@@ -227,3 +227,26 @@ async fn an_identity_is_attached_only_by_who_may_assign_it() {
     lab.arm("PUT", &path, Some(lab.grant_body(operator, outsider))).await.expect(201);
     lab.arm_as(&arm, "PUT", &account, Some(body)).await.expect(202);
 }
+
+#[tokio::test]
+async fn a_custom_role_gives_what_it_lists_and_not_what_it_takes_away() {
+    let lab = Lab::start().await;
+    lab.ground().await;
+    let guid = "77777777-7777-4777-8777-777777777777";
+    let subscription = format!("/subscriptions/{}", lab.sim.subscription_id());
+    let path = format!("{subscription}/providers/Microsoft.Authorization/roleDefinitions/{guid}");
+    let role = json!({ "properties": { "roleName": "Vault Looker", "assignableScopes": [subscription], "permissions": [{
+        "actions": ["Microsoft.KeyVault/*/read", "Microsoft.KeyVault/vaults/write"],
+        "notActions": ["Microsoft.KeyVault/vaults/write"] }] } });
+    lab.arm("PUT", &path, Some(role)).await.expect(201);
+    let outsider = "66666666-6666-4666-8666-666666666666";
+    lab.arm("PUT", &lab.grant_path(&lab.group(), 7), Some(lab.grant_body(guid, outsider))).await.expect(201);
+    let (id, secret) = lab.sim.outsider();
+    let arm = lab.token_as(id, secret, "https://management.azure.com/.default").await;
+    lab.arm_as(&arm, "GET", &lab.vault_id("kv1"), None).await.expect(200);
+    let write = lab.arm_as(&arm, "PUT", &lab.vault_id("kv1"), Some(lab.vault_body())).await;
+    write.refused(403, "AuthorizationFailed");
+    lab.arm("DELETE", &path, None).await.refused(409, "RoleDefinitionHasAssignments");
+    let built_in = format!("{subscription}/providers/Microsoft.Authorization/roleDefinitions/{ADMINISTRATOR}");
+    lab.arm("DELETE", &built_in, None).await.refused(403, "RoleDefinitionNotWritable");
+}

@@ -145,3 +145,27 @@ async fn two_equal_runs_have_equal_normalised_states() {
         &states[0]["storageAccounts"]["stcmk1"]["properties"]["encryption"]["keyvaultproperties"]["keyversion"];
     assert_eq!(pinned, "version-1");
 }
+
+#[tokio::test]
+async fn a_system_assigned_identity_takes_the_key_in_a_second_step() {
+    let lab = Lab::start().await;
+    let kid = lab.ground_with_key().await;
+    let account = lab.account_id("stsys");
+    let create = json!({ "location": "uksouth", "kind": "StorageV2", "sku": { "name": "Standard_LRS" },
+        "identity": { "type": "SystemAssigned" } });
+    let accepted = lab.arm("PUT", &account, Some(create)).await.expect(202);
+    let done = lab.finish(&accepted).await.expect(200);
+    let principal = done.body["identity"]["principalId"].as_str().expect("a principal id").to_owned();
+    let uri = format!("https://kv1.{}", lab.sim.vault_suffix());
+    let patch = json!({ "properties": { "encryption": { "keySource": "Microsoft.Keyvault",
+        "keyvaultproperties": { "keyname": "k1", "keyvaulturi": uri } } } });
+    lab.arm("PATCH", &account, Some(patch.clone())).await.refused(400, "KeyVaultAuthenticationFailure");
+    lab.grant(9, ENCRYPTION_USER, &principal).await.expect(201);
+    let patched = lab.arm("PATCH", &account, Some(patch)).await.expect(200);
+    let key = &patched.body["properties"]["encryption"]["keyvaultproperties"];
+    assert_eq!(key["currentVersionedKeyIdentifier"], kid);
+    // Going back to platform keys leaves nothing of the setting.
+    let back = json!({ "properties": { "encryption": { "keySource": "Microsoft.Storage" } } });
+    let back = lab.arm("PATCH", &account, Some(back)).await.expect(200);
+    assert!(back.body["properties"]["encryption"].get("keyvaultproperties").is_none());
+}
