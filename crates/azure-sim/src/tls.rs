@@ -89,6 +89,10 @@ fn leaf_params(suffix: &str) -> io::Result<CertificateParams> {
         names.push(format!("{host}.{suffix}"));
     }
     names.push(format!("*.{suffix}"));
+    // OpenSSL takes no wildcard directly under a top-level name such as `localhost`, so these are spelled out.
+    for host in ["management", "login", "graph", "portal"] {
+        names.push(format!("{host}.{suffix}"));
+    }
     for zone in ["vault", "managedhsm", "blob", "queue", "table", "file", "dfs", "web"] {
         names.push(format!("*.{zone}.{suffix}"));
     }
