@@ -13,7 +13,7 @@ use cmk::clock::Clock;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobKind, JobState};
 use cmk::domain::request::CmkRequest;
-use cmk::engine::{TurnEnd, Worker, WorkerSettings};
+use cmk::engine::{Worker, WorkerSettings};
 use cmk::plan::plan;
 use cmk::services::rules;
 use cmk::store::notify::NewsHub;
@@ -138,6 +138,12 @@ impl World {
         job
     }
 
+    /// The simulator's state without what differs from run to run; this job's id, in tags, reads `<job>`.
+    pub fn state_after(&self, id: JobId) -> Value {
+        let text = self.sim.normalized().to_string().replace(&id.to_string(), "<job>");
+        serde_json::from_str(&text).expect("replacing an id keeps it JSON")
+    }
+
     /// Requests that changed something in the simulator.
     pub fn changes(&self) -> Vec<String> {
         let filter = Filter { changed: Some(true), mutating: Some(true), ..Filter::default() };
@@ -232,6 +238,3 @@ pub fn azure_settings(sim: &Simulator) -> AzureSettings {
         timeouts: Timeouts::default(),
     }
 }
-
-/// The ends of a worker's turns, for tests that run single turns.
-pub type Ends = Vec<TurnEnd>;
