@@ -1,3 +1,4 @@
 //! Tests of whole parts against the simulator.
 
+mod interruptions;
 mod steps;
