@@ -3,6 +3,8 @@
 //! The modules in reading order; what each may import is held by `tests/it/architecture.rs`.
 
 pub mod clock;
+pub mod telemetry;
+
 pub mod domain;
 
 pub mod azure;
@@ -11,3 +13,11 @@ pub mod services;
 pub mod steps;
 
 pub mod plan;
+
+pub mod store;
+
+pub mod engine;
+
+pub mod config;
+
+pub mod dev;

@@ -1,4 +1,8 @@
 //! Tests of whole parts against the simulator.
+//! The integration tests, in one binary.
 
+mod azure;
 mod interruptions;
+mod postgres;
 mod steps;
+mod support;

@@ -1,0 +1,129 @@
+//! Jobs in PostgreSQL: all SQL of the service and nothing else.
+//!
+//! What belongs here: rows, queries, and the fence on every write of a worker. What does not: deciding what a job does
+//! next. Every function that takes a time takes it from the database's clock unless the store's own clock was set by
+//! hand, so that processes with clocks that differ agree.
+
+mod accept;
+mod claims;
+mod control;
+mod events;
+mod health;
+mod progress;
+mod read;
+mod rows;
+
+pub mod notify;
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+use time::OffsetDateTime;
+
+pub use accept::{Accepted, IdempotencyKey, NewJob};
+pub use claims::{Claim, HeldLease};
+pub use control::{CancelOutcome, RetryOutcome};
+pub use events::{Event, EventKind};
+pub use health::{Health, MigrationState};
+pub use progress::{LeaseLost, Recorded};
+pub use read::{JobFilter, MAX_PAGE};
+pub use rows::{Job, StepRow};
+
+use crate::clock::Clock;
+
+/// The migrations this program was built with.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or is shutting down, or the pool has no free connection in time.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row does not have the shape this program writes.
+    #[error("a stored row cannot be read: {0}")]
+    Corrupt(String),
+    /// Anything else the database said.
+    #[error("the database refused a statement")]
+    Database(#[source] sqlx::Error),
+    /// Migrations could not be applied.
+    #[error("the migrations could not be applied")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+                Self::Unavailable(error)
+            }
+            // Class 08: connection; 53: resources; 57: operator intervention; 25006: a standby that takes no writes.
+            sqlx::Error::Database(db)
+                if db.code().is_some_and(|c| {
+                    c.starts_with("08") || c.starts_with("53") || c.starts_with("57") || c == "25006"
+                }) =>
+            {
+                Self::Unavailable(error)
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Access to the jobs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    clock: Clock,
+}
+
+impl Store {
+    /// Opens a pool; connections are made when needed, each within five seconds, each statement within thirty.
+    pub fn open(url: &str, max_connections: u32, clock: Clock) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options
+            .application_name("cmk")
+            .options([("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "30s")])
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(5))
+            .idle_timeout(Duration::from_secs(300))
+            .connect_lazy_with(options);
+        Ok(Self { pool, clock })
+    }
+
+    /// A store over an existing pool.
+    pub fn new(pool: PgPool, clock: Clock) -> Self {
+        Self { pool, clock }
+    }
+
+    /// Applies the migrations that are missing.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(MIGRATIONS.run(&self.pool).await?)
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The pool, for listeners and for tests.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The time to use in SQL as `coalesce($n, now())`.
+    fn now(&self) -> Option<OffsetDateTime> {
+        self.clock.pinned()
+    }
+}

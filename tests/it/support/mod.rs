@@ -1,0 +1,3 @@
+//! What several tests need. A test's own builders stay with the test.
+
+pub mod database;
