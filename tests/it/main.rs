@@ -1,4 +1,3 @@
-//! Tests of whole parts against the simulator.
 //! The integration tests, in one binary.
 
 mod azure;
