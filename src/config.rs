@@ -290,7 +290,15 @@ mod tests {
     fn every_fault_is_reported_at_once_and_no_secret_shows() {
         let cli = parse(&["--cloud", "custom", "--credential", "client-secret"]);
         let error = cli.azure.settings(&|_| None).expect_err("nothing is set");
-        for name in ["CMK_ARM_ENDPOINT", "CMK_LOGIN_ENDPOINT", "CMK_VAULT_SUFFIX", "CMK_HSM_SUFFIX", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"] {
+        for name in [
+            "CMK_ARM_ENDPOINT",
+            "CMK_LOGIN_ENDPOINT",
+            "CMK_VAULT_SUFFIX",
+            "CMK_HSM_SUFFIX",
+            "AZURE_TENANT_ID",
+            "AZURE_CLIENT_ID",
+            "AZURE_CLIENT_SECRET",
+        ] {
             assert!(error.to_string().contains(name), "{name} in {error}");
         }
         let cli = parse(&["--credential", "client-secret"]);

@@ -3,6 +3,7 @@
 mod architecture;
 mod crash;
 mod golden;
+mod interruptions;
 mod postgres;
 mod propagation;
 mod steps;
