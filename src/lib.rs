@@ -13,3 +13,5 @@ pub mod steps;
 pub mod plan;
 
 pub mod store;
+
+pub mod api;
