@@ -3,6 +3,8 @@
 //! The modules in reading order; what each may import is held by `tests/it/architecture.rs`.
 
 pub mod clock;
+pub mod telemetry;
+
 pub mod domain;
 
 pub mod azure;
@@ -14,4 +16,12 @@ pub mod plan;
 
 pub mod store;
 
+pub mod engine;
+
 pub mod api;
+
+pub mod config;
+
+pub mod app;
+
+pub mod dev;

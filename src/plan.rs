@@ -72,6 +72,7 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
     let role = descriptor.vault_role.clone();
     specs.push(StepSpec::GrantIdentityAccess(GrantAccess { store: store.clone(), role, or_roles: Vec::new() }));
     specs.push(StepSpec::AwaitKeyStoreAccess(AwaitKeyStoreAccess {
+        store: store.clone(),
         key_name: request.key.name.clone(),
         access_timeout: request.access_timeout.clone(),
     }));
@@ -147,6 +148,7 @@ fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Step
 
 fn ensure_key(request: &CmkRequest) -> StepSpec {
     StepSpec::EnsureKey(EnsureKey {
+        store: request.key_store.resource_id.clone(),
         name: request.key.name.clone(),
         key_type: request.key.key_type,
         size: request.key.size,

@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 
 use axum::http::{HeaderMap, Request};
-use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::telemetry::{set_parent, traceparent_of};
+
+const TRACEPARENT: &str = "traceparent";
 
 /// The header that carries the request id.
 pub(super) const X_REQUEST_ID: &str = "x-request-id";
@@ -28,10 +30,9 @@ pub(super) struct RequestContext {
 impl RequestContext {
     /// Reads the request's ids. The span is put under the caller's trace.
     pub(super) fn new<B>(request: &Request<B>, request_id: String, span: &Span) -> Self {
-        let callers = TraceContextPropagator::new().extract(&Headers(request.headers()));
-        // Without a tracing layer for OpenTelemetry there is no parent to set.
-        let _ = span.set_parent(callers.clone());
-        let traceparent = traceparent(&span.context()).or_else(|| traceparent(&callers));
+        let callers = callers_trace(request.headers());
+        set_parent(span, callers.as_deref());
+        let traceparent = traceparent_of(span).or(callers);
         Self { request_id, path: request.uri().path().to_owned(), traceparent }
     }
 
@@ -51,22 +52,16 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
     given.filter(is_id).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
-fn traceparent(context: &Context) -> Option<String> {
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(context, &mut carrier);
-    carrier.remove("traceparent")
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|v| v.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(|k| k.as_str()).collect()
-    }
+/// The caller's `traceparent` in its normal form, if it is valid.
+fn callers_trace(headers: &HeaderMap) -> Option<String> {
+    let given = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let propagator = TraceContextPropagator::new();
+    let mut carrier = HashMap::from([(TRACEPARENT.to_owned(), given.to_owned())]);
+    let context = propagator.extract(&carrier);
+    carrier.clear();
+    // Writes nothing for a context that is not valid.
+    propagator.inject_context(&context, &mut carrier);
+    carrier.remove(TRACEPARENT)
 }
 
 #[cfg(test)]

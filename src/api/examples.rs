@@ -227,7 +227,7 @@ fn facts(request: &crate::domain::request::CmkRequest, done: usize, total: usize
     let location = "uksouth".to_owned();
     Facts {
         target: (done >= 1).then(|| TargetFact { existed: false, location: location.clone() }),
-        key_store: (done >= 3).then_some(KeyStoreFact { uri, location, tenant_id: TENANT }),
+        key_store: (done >= 3).then_some(KeyStoreFact { uri, location, tenant_id: TENANT, created: true }),
         identity: (done >= 4).then(|| IdentityFact {
             resource_id: request.identity.resource_id.clone(),
             principal_id: PRINCIPAL,

@@ -222,6 +222,8 @@ pub(super) struct KeyStoreView {
     pub(super) location: String,
     /// The tenant that it trusts.
     pub(super) tenant_id: Uuid,
+    /// Whether the job created it.
+    pub(super) created: bool,
 }
 
 /// The identity that the target uses to reach its key.
@@ -368,6 +370,7 @@ impl From<&Facts> for FactsView {
                 uri: s.uri.clone(),
                 location: s.location.clone(),
                 tenant_id: s.tenant_id,
+                created: s.created,
             }),
             identity: facts.identity.as_ref().map(|i| IdentityView {
                 resource_id: i.resource_id.as_ref().map(ToString::to_string),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::arm::Arm;
+use super::arm::{Answer, Arm};
 use super::context::CallContext;
 use super::error::AzureError;
 use crate::domain::ids::{ArmId, ClientId, PrincipalId};
@@ -27,9 +29,23 @@ pub struct Identity {
     pub location: String,
 }
 
+#[derive(Deserialize)]
+struct Wire {
+    location: String,
+    properties: WireProperties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireProperties {
+    tenant_id: Uuid,
+    principal_id: Uuid,
+    client_id: Uuid,
+}
+
 /// Reads an identity.
 pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Option<Identity>, AzureError> {
-    todo!()
+    arm.get(cx, id.as_str(), API_VERSION).await?.map(|answer| parse(&answer)).transpose()
 }
 
 /// Creates an identity. Synchronous: both ids are in the answer.
@@ -40,5 +56,16 @@ pub async fn create(
     location: &str,
     tags: &BTreeMap<String, String>,
 ) -> Result<Identity, AzureError> {
-    todo!()
+    let body = json!({ "location": location, "tags": tags });
+    parse(&arm.put(cx, id.as_str(), API_VERSION, &body).await?)
+}
+
+fn parse(answer: &Answer) -> Result<Identity, AzureError> {
+    let wire: Wire = answer.parse("a managed identity")?;
+    Ok(Identity {
+        principal_id: PrincipalId(wire.properties.principal_id),
+        client_id: ClientId(wire.properties.client_id),
+        tenant_id: wire.properties.tenant_id,
+        location: wire.location,
+    })
 }

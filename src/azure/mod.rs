@@ -4,31 +4,46 @@
 //! retrying, deciding, and any knowledge of steps. Reading order: `cloud`, `transport`, `credential`, `error`,
 //! `context`, `arm`, then one module per thing in Azure.
 
+mod answer;
 pub mod arm;
+mod body;
+mod chain;
+mod classify;
 pub mod cloud;
 pub mod context;
 pub mod credential;
 pub mod error;
 pub mod identities;
+mod key_models;
 pub mod keys;
+mod operation;
 pub mod resource_groups;
 pub mod resources;
 pub mod role_assignments;
 pub mod subscriptions;
+#[cfg(test)]
+mod testing;
+mod transport;
 pub mod vaults;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use azure_core::credentials::{TokenCredential, TokenRequestOptions};
+use azure_core::http::{ClientMethodOptions, ClientOptions, RetryOptions};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-pub use arm::{Answer, Arm, Operation, OperationState};
-pub use cloud::Cloud;
+pub use arm::{Absence, Answer, Arm, Lookup, Operation, OperationState};
+pub use cloud::{Cloud, CustomCloud, same_region};
 pub use context::CallContext;
 pub use credential::CredentialSettings;
 pub use error::{AzureError, AzureErrorKind};
 pub use keys::Keys;
 
 use crate::domain::ids::PrincipalId;
+use classify::Origin;
 use role_assignments::PrincipalType;
 
 /// How to reach Azure.
@@ -60,12 +75,13 @@ impl Default for Timeouts {
 /// Everything needed to talk to one cloud as one principal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Azure {
-    /// The cloud.
-    pub cloud: Cloud,
     /// Azure Resource Manager.
     pub arm: Arm,
     /// Keys of vaults.
     pub keys: Keys,
+    credential: Arc<dyn TokenCredential>,
+    call_timeout: Duration,
+    own_principal: Arc<OnceLock<OwnPrincipal>>,
 }
 
 /// Who the service is.
@@ -88,12 +104,37 @@ pub enum AzureSetupError {
 impl Azure {
     /// Makes the clients. Sends nothing.
     pub fn connect(settings: AzureSettings) -> Result<Self, AzureSetupError> {
-        todo!()
+        let AzureSettings { cloud, credential, timeouts } = settings;
+        let options = ClientOptions {
+            transport: Some(transport::build(cloud.extra_ca_pem.as_deref(), timeouts)?),
+            retry: RetryOptions::none(),
+            per_try_policies: vec![Arc::new(context::CallPolicy)],
+            ..ClientOptions::default()
+        };
+        let credential = credential::build(&credential, &cloud, options.clone())?;
+        let keys = Keys::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call);
+        let arm = Arm::new(cloud, credential.clone(), options, timeouts.call);
+        Ok(Self { arm, keys, credential, call_timeout: timeouts.call, own_principal: Arc::default() })
     }
 
-    /// Who the service is, from its own token for Azure Resource Manager.
+    /// The cloud.
+    pub fn cloud(&self) -> &Cloud {
+        self.arm.cloud()
+    }
+
+    /// Who the service is, from its own token for Azure Resource Manager. Asked once and then remembered.
     pub async fn own_principal(&self, cx: &CallContext) -> Result<OwnPrincipal, AzureError> {
-        todo!()
+        if let Some(known) = self.own_principal.get() {
+            return Ok(*known);
+        }
+        let method_options = ClientMethodOptions { context: cx.for_one_call() };
+        let scopes = [self.cloud().arm_scope.as_str()];
+        let asked = self.credential.get_token(&scopes, Some(TokenRequestOptions { method_options }));
+        let token = arm::within(self.call_timeout, asked).await?.map_err(|e| AzureError::from_sdk(Origin::Arm, &e))?;
+        let principal = read_principal(token.token.secret()).ok_or_else(|| {
+            AzureError::new(AzureErrorKind::Unexpected, "the token for Azure Resource Manager names no object id")
+        })?;
+        Ok(*self.own_principal.get_or_init(|| principal))
     }
 
     /// The tenant of a subscription.
@@ -102,8 +143,48 @@ impl Azure {
     }
 }
 
-/// Whether two spellings name the same region: `West Europe` and `westeurope` do.
-pub fn same_region(a: &str, b: &str) -> bool {
-    let normal = |s: &str| s.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect::<String>();
-    normal(a) == normal(b)
+/// The principal of an access token. The signature is not checked: the token came from Entra over TLS, and Azure checks
+/// it at every call.
+fn read_principal(token: &str) -> Option<OwnPrincipal> {
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        oid: Uuid,
+        /// Delegated scopes: only in tokens of people.
+        scp: Option<String>,
+    }
+    let payload = token.split('.').nth(1)?;
+    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let principal_type = if claims.scp.is_some() { PrincipalType::User } else { PrincipalType::ServicePrincipal };
+    Some(OwnPrincipal { id: PrincipalId(claims.oid), principal_type })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_principal_is_read_from_the_token() {
+        let oid = "aaaaaaaa-2222-3333-4444-555555555555";
+        let token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+        let app = read_principal(&token(&format!(r#"{{"oid":"{oid}","idtyp":"app"}}"#))).expect("an app");
+        assert_eq!((app.id.to_string().as_str(), app.principal_type), (oid, PrincipalType::ServicePrincipal));
+        let person = read_principal(&token(&format!(r#"{{"oid":"{oid}","scp":"user_impersonation"}}"#)));
+        assert_eq!(person.expect("a person").principal_type, PrincipalType::User);
+        for broken in ["", "a.b.c", "opaque", &token("{}"), &token(r#"{"oid":"x"}"#)] {
+            assert_eq!(read_principal(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn wrong_settings_are_told_before_anything_is_sent() {
+        let settings = |credential| AzureSettings { cloud: Cloud::public(), credential, timeouts: Timeouts::default() };
+        let secret = |tenant: &str| CredentialSettings::ClientSecret {
+            tenant_id: tenant.into(),
+            client_id: "c".into(),
+            secret: "s".into(),
+        };
+        assert!(Azure::connect(settings(secret("contoso.example"))).is_ok());
+        assert!(Azure::connect(settings(secret("no/tenant"))).is_err());
+        assert!(Azure::connect(settings(CredentialSettings::Chain(Vec::new()))).is_err());
+    }
 }

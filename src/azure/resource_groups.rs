@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::arm::Arm;
+use super::arm::{Answer, Arm};
 use super::context::CallContext;
 use super::error::AzureError;
 
@@ -20,6 +22,19 @@ pub struct ResourceGroup {
     pub provisioning_state: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Wire {
+    location: String,
+    #[serde(default)]
+    properties: WireProperties,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireProperties {
+    provisioning_state: Option<String>,
+}
+
 /// Reads a group.
 pub async fn get(
     arm: &Arm,
@@ -27,7 +42,7 @@ pub async fn get(
     subscription: Uuid,
     name: &str,
 ) -> Result<Option<ResourceGroup>, AzureError> {
-    todo!()
+    arm.get(cx, &path(subscription, name), API_VERSION).await?.map(|answer| parse(&answer)).transpose()
 }
 
 /// Creates a group. On an existing one it would replace the tags: look first.
@@ -39,5 +54,15 @@ pub async fn create(
     location: &str,
     tags: &BTreeMap<String, String>,
 ) -> Result<ResourceGroup, AzureError> {
-    todo!()
+    let body = json!({ "location": location, "tags": tags });
+    parse(&arm.put(cx, &path(subscription, name), API_VERSION, &body).await?)
+}
+
+fn path(subscription: Uuid, name: &str) -> String {
+    format!("/subscriptions/{subscription}/resourceGroups/{name}")
+}
+
+fn parse(answer: &Answer) -> Result<ResourceGroup, AzureError> {
+    let wire: Wire = answer.parse("a resource group")?;
+    Ok(ResourceGroup { location: wire.location, provisioning_state: wire.properties.provisioning_state })
 }

@@ -9,7 +9,7 @@ use crate::domain::ids::ArmId;
 
 /// Reads a resource.
 pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId, api_version: &str) -> Result<Option<Answer>, AzureError> {
-    todo!()
+    arm.get(cx, id.as_str(), api_version).await
 }
 
 /// Creates or replaces a resource.
@@ -20,7 +20,7 @@ pub async fn put(
     api_version: &str,
     body: &Value,
 ) -> Result<Answer, AzureError> {
-    todo!()
+    arm.put(cx, id.as_str(), api_version, body).await
 }
 
 /// Changes a resource's given properties.
@@ -31,5 +31,5 @@ pub async fn patch(
     api_version: &str,
     body: &Value,
 ) -> Result<Answer, AzureError> {
-    todo!()
+    arm.patch(cx, id.as_str(), api_version, body).await
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::arm::Arm;
+use super::arm::{Answer, Arm};
+use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::AzureError;
 use crate::domain::ids::ArmId;
@@ -114,7 +117,7 @@ pub struct DeletedVault {
 
 /// Reads a vault.
 pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Option<Vault>, AzureError> {
-    todo!()
+    arm.get(cx, id.as_str(), API_VERSION).await?.map(|answer| parse(arm.cloud(), &answer)).transpose()
 }
 
 /// Looks for a deleted vault of this name. Needs `Microsoft.KeyVault/locations/deletedVaults/read` on the subscription,
@@ -126,17 +129,29 @@ pub async fn get_deleted(
     location: &str,
     name: &str,
 ) -> Result<Option<DeletedVault>, AzureError> {
-    todo!()
+    let location = location.replace(' ', "").to_ascii_lowercase();
+    let path =
+        format!("/subscriptions/{subscription}/providers/Microsoft.KeyVault/locations/{location}/deletedVaults/{name}");
+    let Some(answer) = arm.get(cx, &path, API_VERSION).await? else { return Ok(None) };
+    let wire: WireDeleted = answer.parse("a deleted vault")?;
+    Ok(Some(DeletedVault {
+        vault_id: wire.properties.vault_id,
+        location: wire.properties.location,
+        purge_protection: wire.properties.purge_protection_enabled.unwrap_or(false),
+        scheduled_purge: wire.properties.scheduled_purge_date,
+    }))
 }
 
 /// Creates a vault. `SoftDeleted` if a deleted one holds the name, `NameTaken` if somebody else's does.
 pub async fn create(arm: &Arm, cx: &CallContext, id: &ArmId, spec: &VaultSpec) -> Result<Vault, AzureError> {
-    todo!()
+    let answer = arm.put(cx, id.as_str(), API_VERSION, &create_body(spec)).await?;
+    parse(arm.cloud(), &answer)
 }
 
 /// Turns purge protection on. It cannot be turned off again.
 pub async fn enable_purge_protection(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Vault, AzureError> {
-    todo!()
+    let body = json!({ "properties": { "enablePurgeProtection": true } });
+    parse(arm.cloud(), &arm.patch(cx, id.as_str(), API_VERSION, &body).await?)
 }
 
 /// Brings a deleted vault back, with its keys and without its role assignments.
@@ -147,5 +162,232 @@ pub async fn recover(
     location: &str,
     tenant_id: Uuid,
 ) -> Result<Vault, AzureError> {
-    todo!()
+    let answer = arm.put(cx, id.as_str(), API_VERSION, &recover_body(location, tenant_id)).await?;
+    parse(arm.cloud(), &answer)
+}
+
+/// `enablePurgeProtection` is sent as true or not at all: false is refused even at creation.
+fn create_body(spec: &VaultSpec) -> Value {
+    let mut body = json!({
+        "location": spec.location,
+        "tags": spec.tags,
+        "properties": {
+            "tenantId": spec.tenant_id,
+            "sku": { "family": "A", "name": match spec.sku {
+                VaultSku::Standard => "standard",
+                VaultSku::Premium => "premium",
+            } },
+            "enableRbacAuthorization": true,
+            "enableSoftDelete": true,
+            "softDeleteRetentionInDays": spec.retention_days,
+            "enablePurgeProtection": true,
+            "publicNetworkAccess": if spec.public_access { "Enabled" } else { "Disabled" },
+        },
+    });
+    if let Some(network) = &spec.network {
+        body["properties"]["networkAcls"] = json!({
+            "bypass": if network.bypass_trusted { "AzureServices" } else { "None" },
+            "defaultAction": if network.default_allow { "Allow" } else { "Deny" },
+            "ipRules": network.ip_rules.iter().map(|rule| json!({ "value": rule })).collect::<Vec<_>>(),
+            "virtualNetworkRules": network.subnets.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>(),
+        });
+    }
+    body
+}
+
+/// The properties of the deleted vault stay as they were; Azure requires these two all the same.
+fn recover_body(location: &str, tenant_id: Uuid) -> Value {
+    json!({
+        "location": location,
+        "properties": {
+            "tenantId": tenant_id,
+            "sku": { "family": "A", "name": "standard" },
+            "createMode": "recover",
+        },
+    })
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    location: String,
+    tags: Option<BTreeMap<String, String>>,
+    properties: WireProperties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireProperties {
+    vault_uri: String,
+    tenant_id: Uuid,
+    sku: WireSku,
+    enable_rbac_authorization: Option<bool>,
+    enable_soft_delete: Option<bool>,
+    enable_purge_protection: Option<bool>,
+    soft_delete_retention_in_days: Option<u16>,
+    network_acls: Option<WireAcls>,
+    public_network_access: Option<String>,
+    provisioning_state: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireSku {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct WireAcls {
+    bypass: Option<String>,
+    default_action: Option<String>,
+    ip_rules: Vec<WireIpRule>,
+    virtual_network_rules: Vec<WireSubnet>,
+}
+
+#[derive(Deserialize)]
+struct WireIpRule {
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct WireSubnet {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct WireDeleted {
+    properties: WireDeletedProperties,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireDeletedProperties {
+    vault_id: String,
+    location: String,
+    purge_protection_enabled: Option<bool>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    scheduled_purge_date: Option<OffsetDateTime>,
+}
+
+fn parse(cloud: &Cloud, answer: &Answer) -> Result<Vault, AzureError> {
+    let wire: Wire = answer.parse("a vault")?;
+    let properties = wire.properties;
+    let uri = cloud.check_store_uri(&properties.vault_uri).map_err(|e| e.with_request_id(answer.request_id.clone()))?;
+    let is = |text: &Option<String>, word: &str| text.as_deref().is_some_and(|t| t.eq_ignore_ascii_case(word));
+    let network = match properties.network_acls {
+        Some(acls) => parse_acls(acls).map_err(|e| answer.unexpected(&e))?,
+        None => NetworkAcls { default_allow: true, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() },
+    };
+    Ok(Vault {
+        uri,
+        location: wire.location,
+        tenant_id: properties.tenant_id,
+        sku: if properties.sku.name.eq_ignore_ascii_case("premium") { VaultSku::Premium } else { VaultSku::Standard },
+        // Null means access policies on vaults made with older versions.
+        rbac: properties.enable_rbac_authorization.unwrap_or(false),
+        soft_delete: properties.enable_soft_delete.unwrap_or(true),
+        purge_protection: properties.enable_purge_protection.unwrap_or(false),
+        retention_days: properties.soft_delete_retention_in_days.unwrap_or(90),
+        network,
+        public_access: if is(&properties.public_network_access, "Disabled") {
+            PublicAccess::Disabled
+        } else if is(&properties.public_network_access, "SecuredByPerimeter") {
+            PublicAccess::SecuredByPerimeter
+        } else {
+            PublicAccess::Enabled
+        },
+        provisioning_state: properties.provisioning_state,
+        tags: wire.tags.unwrap_or_default(),
+        request_id: answer.request_id.clone(),
+    })
+}
+
+/// Absent members have Azure's defaults: trusted services pass, everybody may connect.
+fn parse_acls(acls: WireAcls) -> Result<NetworkAcls, String> {
+    let unless = |text: Option<String>, word: &str| !text.is_some_and(|t| t.eq_ignore_ascii_case(word));
+    let ip_rules = acls.ip_rules.iter().map(|rule| parse_network(&rule.value)).collect::<Result<_, _>>()?;
+    Ok(NetworkAcls {
+        default_allow: unless(acls.default_action, "Deny"),
+        bypass_trusted: unless(acls.bypass, "None"),
+        ip_rules,
+        subnets: acls.virtual_network_rules.into_iter().map(|rule| rule.id).collect(),
+    })
+}
+
+/// A network, or a single address, which Azure accepts and answers as `/32`.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("an IP rule that is no network: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::AzureErrorKind;
+    use super::*;
+
+    fn answer(properties: Value) -> Answer {
+        let mut body = json!({"location": "westeurope", "properties": {
+            "tenantId": "11111111-2222-3333-4444-555555555555", "sku": {"family": "A", "name": "premium"},
+            "vaultUri": "https://kv1.vault.azure.net/"}});
+        for (key, value) in properties.as_object().expect("an object") {
+            body["properties"][key] = value.clone();
+        }
+        Answer { status: 200, body, request_id: Some("r".into()), operation: None, retry_after: None }
+    }
+
+    #[test]
+    fn what_azure_leaves_out_has_its_meaning() {
+        let vault = parse(&Cloud::public(), &answer(json!({}))).expect("a vault");
+        assert_eq!(vault.uri, "https://kv1.vault.azure.net");
+        assert_eq!((vault.rbac, vault.soft_delete, vault.purge_protection), (false, true, false));
+        assert_eq!((vault.retention_days, vault.sku), (90, VaultSku::Premium));
+        assert!(vault.network.default_allow && vault.network.bypass_trusted);
+        assert_eq!(vault.public_access, PublicAccess::Enabled);
+        let closed = json!({"enablePurgeProtection": true, "publicNetworkAccess": "disabled", "networkAcls": {
+            "bypass": "None", "defaultAction": "deny", "ipRules": [{"value": "203.0.113.7"}, {"value": "10.0.0.0/8"}],
+            "virtualNetworkRules": [{"id": "/x", "ignoreMissingVnetServiceEndpoint": false}]}});
+        let vault = parse(&Cloud::public(), &answer(closed)).expect("a vault");
+        assert!(vault.purge_protection && !vault.network.default_allow && !vault.network.bypass_trusted);
+        let rules: Vec<String> = vault.network.ip_rules.iter().map(IpNet::to_string).collect();
+        assert_eq!(rules, ["203.0.113.7/32", "10.0.0.0/8"]);
+        assert_eq!(vault.public_access, PublicAccess::Disabled);
+    }
+
+    #[test]
+    fn a_vault_uri_of_another_cloud_is_refused() {
+        let error = parse(&Cloud::public(), &answer(json!({"vaultUri": "https://kv1.evil.example/"}))).expect_err("no");
+        assert_eq!((error.kind, error.request_id.as_deref()), (AzureErrorKind::UntrustedUrl, Some("r")));
+        let error = parse(&Cloud::public(), &answer(json!({"tenantId": 7}))).expect_err("no");
+        assert_eq!(error.kind, AzureErrorKind::Unexpected);
+    }
+
+    #[test]
+    fn a_new_vault_is_always_protected() {
+        let spec = VaultSpec {
+            location: "westeurope".into(),
+            tenant_id: Uuid::nil(),
+            sku: VaultSku::Standard,
+            retention_days: 7,
+            network: None,
+            public_access: true,
+            tags: BTreeMap::new(),
+        };
+        let body = create_body(&spec);
+        assert_eq!(body["properties"]["enablePurgeProtection"], json!(true));
+        assert_eq!(body["properties"]["enableRbacAuthorization"], json!(true));
+        assert!(body["properties"].get("networkAcls").is_none());
+        let network = NetworkAcls {
+            default_allow: false,
+            bypass_trusted: true,
+            ip_rules: vec!["203.0.113.7/32".parse().expect("a network")],
+            subnets: vec!["/s".into()],
+        };
+        let body = create_body(&VaultSpec { network: Some(network), ..spec });
+        assert_eq!(
+            body["properties"]["networkAcls"],
+            json!({"bypass": "AzureServices", "defaultAction": "Deny", "ipRules": [{"value": "203.0.113.7/32"}],
+                "virtualNetworkRules": [{"id": "/s"}]})
+        );
+    }
 }

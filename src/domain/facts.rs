@@ -58,6 +58,9 @@ pub struct KeyStoreFact {
     pub location: String,
     /// The tenant that it trusts.
     pub tenant_id: Uuid,
+    /// Whether this job created it: its name and its firewall's rules may then take a while to work everywhere.
+    #[serde(default)]
+    pub created: bool,
 }
 
 /// The identity that the target uses to reach its key.

@@ -5,13 +5,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::Progress;
+use super::{Progress, StepError};
 use crate::azure::{Azure, CallContext};
 use crate::clock::Clock;
-use crate::domain::facts::Facts;
+use crate::domain::codes::Code;
+use crate::domain::facts::{Facts, IdentityFact, KeyStoreFact};
+use crate::domain::failure::Failure;
 use crate::domain::ids::JobId;
 
 /// Why a step may not change anything any more.
@@ -60,9 +63,28 @@ impl StepContext<'_> {
         self.clock.now()
     }
 
-    /// The window in which "forbidden" means "not yet": from the grants, or from the first wait, for `timeout`.
-    pub fn access_window(&self, timeout: std::time::Duration) -> (OffsetDateTime, OffsetDateTime) {
-        let since = self.facts.granted_at().or(self.waiting_since).unwrap_or_else(|| self.now());
-        (since, since + timeout)
+    /// The key store, which an earlier step found or made.
+    pub(super) fn key_store(&self) -> Result<&KeyStoreFact, StepError> {
+        self.facts.key_store.as_ref().ok_or_else(|| missing("key store").into())
     }
+
+    /// The target's identity, which an earlier step found or made.
+    pub(super) fn identity(&self) -> Result<&IdentityFact, StepError> {
+        self.facts.identity.as_ref().ok_or_else(|| missing("identity").into())
+    }
+
+    /// Whether this step changed something less than `limit` ago: what it made may not be readable yet.
+    pub(super) fn changed_within(&self, limit: Duration) -> bool {
+        self.progress.is_some_and(|p| self.now() - p.accepted_at < limit)
+    }
+
+    /// How long this step has been waiting.
+    pub(super) fn waited(&self) -> Duration {
+        self.waiting_since.map_or(Duration::ZERO, |since| Duration::try_from(self.now() - since).unwrap_or_default())
+    }
+}
+
+/// A plan whose steps are in the wrong order: a step needs what none has learned.
+pub(super) fn missing(what: &str) -> Failure {
+    Failure::new(Code::StepDefect, format!("no earlier step has learned the {what}"))
 }

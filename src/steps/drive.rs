@@ -14,16 +14,19 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::retry::{OPERATION_TIMEOUT, probe_delay};
 
-/// Changes per run. A step that still wants to change something after so many is not converging; it looks again later.
-const MAX_ACTS: u32 = 8;
+/// Changes that Azure accepts for one step. A step that still wants to change something after so many is not converging.
+const MAX_CHANGES: u32 = 8;
+
+/// How long a step that is not converging goes on looking.
+const CONVERGING: Duration = Duration::from_secs(600);
 
 /// Runs one step once.
 pub async fn drive<S: Step + Sync>(step: &S, cx: &StepContext<'_>, facts: &mut Facts) -> StepOutcome {
-    let mut run = Run { step, cx, acts: 0 };
+    let mut run = Run { step, cx, changes: 0 };
     match run.converge().await {
         Ok(seen) => {
             step.learn(&seen, facts, cx);
-            StepOutcome::Done { changed: run.acts > 0 || cx.progress.is_some() }
+            StepOutcome::Done { changed: run.changes > 0 || cx.progress.is_some() }
         }
         Err(outcome) => outcome,
     }
@@ -32,7 +35,8 @@ pub async fn drive<S: Step + Sync>(step: &S, cx: &StepContext<'_>, facts: &mut F
 struct Run<'a, 'c, S: Step> {
     step: &'a S,
     cx: &'a StepContext<'c>,
-    acts: u32,
+    /// Changes that Azure accepted in this run.
+    changes: u32,
 }
 
 impl<S: Step + Sync> Run<'_, '_, S> {
@@ -45,10 +49,7 @@ impl<S: Step + Sync> Run<'_, '_, S> {
                 Decision::Satisfied => return Ok(seen),
                 Decision::Refuse(failure) => return Err(StepOutcome::Failed(failure)),
                 Decision::Wait(reason) => return Err(self.wait(reason, None)),
-                Decision::Act(_) if self.acts >= MAX_ACTS => {
-                    let text = "what was changed cannot be read back yet";
-                    return Err(self.wait(WaitReason::new("read-lag", text), None));
-                }
+                Decision::Act(_) if self.all_changes() >= MAX_CHANGES => return Err(self.not_converging()),
                 Decision::Act(action) => {
                     seen = match self.act(action).await? {
                         Some(seen) => seen,
@@ -67,12 +68,13 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         self.cx.gate.may_act().await.map_err(StepOutcome::Stopped)?;
         let answer = self.step.act(action, self.cx).instrument(info_span!("step.act")).await;
         self.cx.gate.acted().await;
-        self.acts += 1;
-        match answer.map_err(|e| self.outcome_of(e))? {
+        let answer = answer.map_err(|e| self.outcome_of(e))?;
+        self.changes += 1;
+        match answer {
             Acted::Done => Ok(None),
             Acted::Seen(seen) => Ok(Some(seen)),
             Acted::Accepted { operation, retry_after } => {
-                let progress = Progress { operation, accepted_at: self.cx.now() };
+                let progress = Progress { operation, accepted_at: self.cx.now(), changes: self.all_changes() };
                 let after = probe_delay(Duration::ZERO, retry_after);
                 let reason = WaitReason::new("azure-operation", "Azure accepted the change and works on it");
                 Err(StepOutcome::Wait { after, reason, progress: Some(progress) })
@@ -98,8 +100,11 @@ impl<S: Step + Sync> Run<'_, '_, S> {
             }
             Ok(OperationState::Failed(error)) => Err(self.outcome_of_failed_operation(error)),
             Ok(OperationState::Succeeded | OperationState::Forgotten) => Ok(()),
-            // Unreadable for now: the resource itself cannot tell whether the operation goes on, so ask again later.
-            Err(error) => Err(self.outcome_of(error.into())),
+            // Where only `Location` is to be followed, the failure is the answer itself.
+            Err(error) if is_about_the_operation(&error) => Err(self.outcome_of_failed_operation(error)),
+            // Unreadable for now: the resource itself cannot tell whether the operation goes on, so ask again later. The
+            // step's own "not yet" is about its changes and reads and does not apply.
+            Err(error) => Err(self.plain_outcome_of(&error)),
         }
     }
 
@@ -112,7 +117,8 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         if error.is_transient() {
             return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: None };
         }
-        let code = if failure.code == Code::AzureRejected { Code::OperationFailed } else { failure.code };
+        let unspecific = matches!(failure.code, Code::AzureRejected | Code::AzureConflict);
+        let code = if unspecific { Code::OperationFailed } else { failure.code };
         StepOutcome::Failed(Failure { code, class: code.info().class, ..failure })
     }
 
@@ -125,22 +131,26 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         if let Some(outcome) = self.not_yet(&error) {
             return outcome;
         }
+        self.plain_outcome_of(&error)
+    }
+
+    fn plain_outcome_of(&self, error: &AzureError) -> StepOutcome {
         let failure = error.to_failure(&self.step.doing());
         if error.is_transient() || error.kind == AzureErrorKind::UnknownOutcome {
-            let progress = self.cx.progress.cloned();
-            return StepOutcome::Retry { failure, retry_after: error.retry_after, progress };
+            return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: self.progress() };
         }
         StepOutcome::Failed(failure)
     }
 
-    /// A wait within the step's own window; at its end a failure that keeps Azure's words.
+    /// A wait within the step's own window; at its end a failure that keeps Azure's words. What was refused is to be done
+    /// again, so nothing is remembered of it: the next run looks and acts anew.
     fn not_yet(&self, error: &AzureError) -> Option<StepOutcome> {
         let not_yet = self.step.not_yet(error, self.cx)?;
         let now = self.cx.now();
         if now >= not_yet.until {
-            let minutes = (not_yet.until - not_yet.since).whole_seconds();
-            let message = format!("{}: {} (waited {minutes} s)", self.step.doing(), not_yet.reason.text);
-            return Some(StepOutcome::Failed(Failure::new(Code::AccessTimeout, message).with_azure(error.detail())));
+            let seconds = (now - not_yet.since).whole_seconds();
+            let message = format!("{}: {} (after {seconds} s)", self.step.doing(), not_yet.reason.text);
+            return Some(StepOutcome::Failed(Failure::new(not_yet.code, message).with_azure(error.detail())));
         }
         let left = positive(not_yet.until - now);
         let after = probe_delay(self.elapsed_since(not_yet.since), error.retry_after).min(left);
@@ -154,12 +164,50 @@ impl<S: Step + Sync> Run<'_, '_, S> {
             let message = format!("{}: {}", self.step.doing(), reason.text);
             return StepOutcome::Failed(Failure::new(Code::OperationTimeout, message));
         }
-        StepOutcome::Wait { after: probe_delay(elapsed, retry_after), reason, progress: self.cx.progress.cloned() }
+        StepOutcome::Wait { after: probe_delay(elapsed, retry_after), reason, progress: self.progress() }
+    }
+
+    /// Azure takes every change and the next look shows none of them.
+    fn not_converging(&self) -> StepOutcome {
+        let elapsed = self.cx.progress.map_or(Duration::ZERO, |p| self.elapsed_since(p.accepted_at));
+        let text = "Azure took the change, but it does not read back";
+        if elapsed >= CONVERGING {
+            let message = format!("{}: {text}", self.step.doing());
+            return StepOutcome::Failed(Failure::new(Code::AzureConflict, message));
+        }
+        self.wait(WaitReason::new("read-lag", text), None)
+    }
+
+    /// What to remember when the run ends without a new operation: an earlier one, or that this run changed something.
+    fn progress(&self) -> Option<Progress> {
+        let changes = self.all_changes();
+        match self.cx.progress {
+            Some(earlier) => Some(Progress { changes, ..earlier.clone() }),
+            None => (changes > 0).then(|| Progress { operation: None, accepted_at: self.cx.now(), changes }),
+        }
+    }
+
+    fn all_changes(&self) -> u32 {
+        self.changes + self.cx.progress.map_or(0, |p| p.changes)
     }
 
     fn elapsed_since(&self, since: time::OffsetDateTime) -> Duration {
         positive(self.cx.now() - since)
     }
+}
+
+/// Whether an error that answered a question about an operation tells how the operation ended, rather than why the
+/// question was not answered.
+fn is_about_the_operation(error: &AzureError) -> bool {
+    let asking = matches!(
+        error.kind,
+        AzureErrorKind::Authentication
+            | AzureErrorKind::Forbidden
+            | AzureErrorKind::ProviderNotRegistered
+            | AzureErrorKind::UntrustedUrl
+            | AzureErrorKind::Unexpected
+    );
+    error.status.is_some_and(|status| (400..500).contains(&status)) && !asking && !error.is_transient()
 }
 
 fn positive(duration: time::Duration) -> Duration {

@@ -11,16 +11,38 @@ pub mod context;
 pub mod drive;
 pub mod spec;
 
+mod binding;
+mod run;
+mod windows;
+
+mod attach_identity;
+mod await_key_store_access;
+mod check_target;
+mod configure_service;
+mod ensure_identity;
+mod ensure_key;
+mod ensure_key_store;
+mod ensure_resource_groups;
+mod grant_access;
+mod verify;
+
+#[cfg(test)]
+mod ensure_key_store_tests;
+#[cfg(test)]
+mod testing;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::azure::{AzureError, Operation};
+use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 
 pub use context::{ActGate, StepContext, Stop};
+pub use run::run;
 pub use spec::StepSpec;
 
 /// One kind of step. `Seen` is what a look finds, `Action` one possible change.
@@ -96,6 +118,12 @@ pub enum StepError {
     Failed(Failure),
 }
 
+impl From<Failure> for StepError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// An error that means "not yet".
 #[derive(Clone, Debug, PartialEq)]
 pub struct NotYet {
@@ -105,6 +133,8 @@ pub struct NotYet {
     pub since: OffsetDateTime,
     /// When it ends in failure.
     pub until: OffsetDateTime,
+    /// The failure's code then.
+    pub code: Code,
 }
 
 /// Why a job waits. The code is stable, the text is for people.
@@ -134,7 +164,7 @@ pub const WAIT_CODES: &[&str] = &[
     "retry",
 ];
 
-/// What a step remembers between turns beside its facts: a change that Azure accepted and works on.
+/// What a step remembers between turns beside its facts: that Azure accepted a change, and may still work on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
@@ -144,6 +174,9 @@ pub struct Progress {
     /// When Azure accepted the change.
     #[serde(with = "time::serde::rfc3339")]
     pub accepted_at: OffsetDateTime,
+    /// How many changes Azure has accepted for this step so far.
+    #[serde(default)]
+    pub changes: u32,
 }
 
 /// How one run of a step ended.

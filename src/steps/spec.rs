@@ -133,6 +133,8 @@ pub struct GrantAccess {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AwaitKeyStoreAccess {
+    /// The key store.
+    pub store: ArmId,
     /// The key to look for; whether it exists does not matter.
     pub key_name: String,
     /// How long "forbidden" means "not yet" after the grants.
@@ -143,6 +145,8 @@ pub struct AwaitKeyStoreAccess {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnsureKey {
+    /// The key store.
+    pub store: ArmId,
     /// Its name.
     pub name: String,
     /// Its type.

@@ -1,1 +1,271 @@
-//! sim
+//! `azure-sim`: a local Azure for everything that a customer-managed key touches. Login host, Azure Resource Manager and
+//! Key Vault's key data plane behind one HTTPS port, with role-based access on both planes, changes that become visible
+//! late, long-running operations, fault rules, a clock of its own and a journal of all requests.
+//!
+//! It shares no type with any client: what it plays is written from Azure's published protocol, and it speaks HTTP only.
+//! This file is the in-process handle; what the simulator plays, refuses and does not play is in the crate's README.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use azure_sim::{Options, Simulator};
+//! let sim = Simulator::start(Options::default()).await?;
+//! println!("{} trusts {}", sim.arm_url(), sim.ca_pem());
+//! sim.clock().advance(std::time::Duration::from_secs(60));
+//! sim.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod clock;
+pub mod faults;
+pub mod journal;
+pub mod options;
+pub mod propagation;
+
+mod arm;
+mod cmk;
+mod control;
+mod entra;
+mod env_file;
+mod glob;
+mod http;
+mod keyvault;
+mod pipeline;
+mod rbac;
+mod server;
+mod snapshot;
+mod state;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use clock::Clock;
+pub use faults::{Action, Faults, Rule};
+pub use journal::{Entry, Filter, Journal};
+pub use options::Options;
+pub use propagation::{Lag, Propagation};
+
+use options::Addresses;
+use state::{Shared, World};
+
+/// A running simulator. Dropping the handle stops it without waiting; `shutdown` waits.
+pub struct Simulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    ca_pem: String,
+    stop: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulator").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn random_secret() -> String {
+    // Two UUIDs of the operating system's randomness, in a form that any shell takes.
+    format!("sim~{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+impl Simulator {
+    /// Starts a simulator and returns when it accepts connections. Must be called on a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, the state folder not written, or a key not made.
+    pub async fn start(mut options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        options.suffix = options.suffix.trim_matches('.').to_lowercase();
+        if let Some(dir) = &options.state_dir {
+            std::fs::create_dir_all(dir)?;
+        }
+        options.client_secret.get_or_insert_with(random_secret);
+        options.outsider_secret.get_or_insert_with(random_secret);
+        let (suffix, dir) = (options.suffix.clone(), options.state_dir.clone());
+        let (tls, signer) = tokio::task::spawn_blocking(move || {
+            Ok::<_, io::Error>((tls::prepare(&suffix, dir.as_deref())?, entra::tokens::Signer::shared()?))
+        })
+        .await
+        .map_err(io::Error::other)??;
+        if !options.fast_keys {
+            // The seed pattern's key size; others are made when asked for.
+            keyvault::pool::refill(4096);
+        }
+        let clock = Clock::real();
+        if let Some(at) = options.start_at {
+            clock.set(at);
+        }
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(&options, clock.now())),
+            journal: Journal::new(options.journal_capacity),
+            faults: Faults::default(),
+            addresses: Addresses {
+                suffix: options.suffix.clone(),
+                port: options.public_port.unwrap_or_else(|| address.port()),
+            },
+            clock,
+            options,
+            signer,
+        });
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
+        let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving) };
+        sim.write_env()?;
+        Ok(sim)
+    }
+
+    fn write_env(&self) -> io::Result<()> {
+        let Some(dir) = &self.shared.options.state_dir else {
+            return Ok(());
+        };
+        let dir = dir.canonicalize()?;
+        let (outsider_id, outsider_secret) = self.outsider();
+        let text = env_file::render(&[
+            ("AZURE_TENANT_ID", self.tenant_id().to_owned()),
+            ("AZURE_SUBSCRIPTION_ID", self.subscription_id().to_owned()),
+            ("AZURE_CLIENT_ID", self.client_id().to_owned()),
+            ("AZURE_CLIENT_SECRET", self.client_secret().to_owned()),
+            ("AZURE_SIM_OBJECT_ID", self.object_id().to_owned()),
+            ("AZURE_SIM_ARM", self.arm_url()),
+            ("AZURE_SIM_LOGIN", self.login_url()),
+            ("AZURE_SIM_CA", dir.join("ca.pem").display().to_string()),
+            ("AZURE_SIM_OUTSIDER", format!("{outsider_id}:{outsider_secret}")),
+        ]);
+        env_file::write_private(&dir.join("azure-sim.env"), &text)
+    }
+
+    /// The address listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Origin of Azure Resource Manager, without trailing slash.
+    pub fn arm_url(&self) -> String {
+        self.shared.addresses.url("management")
+    }
+
+    /// Origin of the login host, without trailing slash.
+    pub fn login_url(&self) -> String {
+        self.shared.addresses.url("login")
+    }
+
+    /// What stands behind a vault's name in its host, with the port: `vault.localhost:8443`.
+    pub fn vault_suffix(&self) -> String {
+        self.shared.addresses.authority("vault")
+    }
+
+    /// What stands behind a managed HSM's name in its host, with the port.
+    pub fn hsm_suffix(&self) -> String {
+        self.shared.addresses.authority("managedhsm")
+    }
+
+    /// The CA's certificate in PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The tenant.
+    pub fn tenant_id(&self) -> &str {
+        &self.shared.options.tenant_id
+    }
+
+    /// The subscription.
+    pub fn subscription_id(&self) -> &str {
+        &self.shared.options.subscription_id
+    }
+
+    /// Application id of the principal with Owner on the subscription and no data role.
+    pub fn client_id(&self) -> &str {
+        &self.shared.options.client_id
+    }
+
+    /// Its secret.
+    pub fn client_secret(&self) -> &str {
+        self.shared.options.client_secret.as_deref().unwrap_or_default()
+    }
+
+    /// Its object id.
+    pub fn object_id(&self) -> &str {
+        &self.shared.options.object_id
+    }
+
+    /// Application id and secret of the principal without any right.
+    pub fn outsider(&self) -> (&str, &str) {
+        (&self.shared.options.outsider_client_id, self.shared.options.outsider_secret.as_deref().unwrap_or_default())
+    }
+
+    /// The simulator's clock.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock.clone()
+    }
+
+    /// The request journal.
+    pub fn journal(&self) -> Journal {
+        self.shared.journal.clone()
+    }
+
+    /// The fault rules.
+    pub fn faults(&self) -> Faults {
+        self.shared.faults.clone()
+    }
+
+    /// The lags in force.
+    pub fn propagation(&self) -> Propagation {
+        self.shared.world(|w| w.propagation.clone())
+    }
+
+    /// Sets the lags of changes made from now on; what is on its way keeps its time.
+    pub fn set_propagation(&self, propagation: Propagation) {
+        self.shared.world(|w| w.propagation = propagation);
+    }
+
+    /// Makes everything visible now that is on its way.
+    pub fn settle(&self) {
+        let now = self.shared.clock.now();
+        self.shared.world(|w| w.settle(now));
+    }
+
+    /// A token for a principal of the directory, managed identities included; `None` for an unknown object id.
+    pub fn token_for(&self, object_id: &str, audience: &str) -> Option<String> {
+        let now = self.shared.clock.now();
+        let principal = self.shared.world(|w| w.principals.get(&object_id.to_lowercase()).cloned())?;
+        Some(self.shared.mint(&principal, audience, now))
+    }
+
+    /// The whole state, as ARM and Key Vault show it.
+    pub fn snapshot(&self) -> Value {
+        snapshot::full(&self.shared)
+    }
+
+    /// The state without times, random ids and ports, equal for two runs that did the same.
+    pub fn normalized(&self) -> Value {
+        snapshot::normalized(&self.shared)
+    }
+
+    /// Forgets all resources, faults and journal entries; ids, secrets, lags and clock stay.
+    pub fn reset(&self) {
+        self.shared.reset();
+    }
+
+    /// Stops accepting and waits shortly for open connections.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Some(serving) = self.serving.take() {
+            let _ = serving.await;
+        }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

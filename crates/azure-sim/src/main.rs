@@ -1,2 +1,107 @@
-//! sim
-fn main() {}
+//! The simulator as a program: command line in, addresses out, runs until interrupted.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use azure_sim::{Lag, Options, Propagation, Simulator};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// A local Azure for everything a customer-managed key touches.
+#[derive(Debug, Parser)]
+#[command(name = "azure-sim", version)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8443", env = "AZURE_SIM_LISTEN")]
+    listen: SocketAddr,
+    /// Folder for the CA and azure-sim.env.
+    #[arg(long, default_value = ".azure-sim", env = "AZURE_SIM_STATE_DIR")]
+    state_dir: PathBuf,
+    /// DNS domain of all hosts.
+    #[arg(long, default_value = "localhost", env = "AZURE_SIM_SUFFIX")]
+    suffix: String,
+    /// Port that clients use, where it is not the one listened on.
+    #[arg(long, env = "AZURE_SIM_PUBLIC_PORT")]
+    public_port: Option<u16>,
+    /// Seconds until a role assignment is enforced; without it, 2 to 8.
+    #[arg(long, env = "AZURE_SIM_GRANT_SECONDS")]
+    grant_seconds: Option<f64>,
+    /// Everything becomes visible at once.
+    #[arg(long)]
+    instant: bool,
+    /// Seconds that a long-running operation takes.
+    #[arg(long, default_value_t = 2, env = "AZURE_SIM_LRO_SECONDS")]
+    lro_seconds: u64,
+    /// Seed of simulated chance.
+    #[arg(long, default_value_t = 1, env = "AZURE_SIM_SEED")]
+    seed: u64,
+    /// Public address that vault firewalls see for callers from loopback.
+    #[arg(long, default_value = "203.0.113.10", env = "AZURE_SIM_CLIENT_ADDRESS")]
+    client_address: IpAddr,
+    /// Secret of the principal with Owner; without it a random one.
+    #[arg(long, env = "AZURE_SIM_CLIENT_SECRET", hide_env_values = true)]
+    client_secret: Option<String>,
+}
+
+impl Arguments {
+    fn options(self) -> Options {
+        let mut propagation = if self.instant { Propagation::instant() } else { Propagation::default() };
+        if let Some(seconds) = self.grant_seconds {
+            propagation.grant = Lag::seconds(seconds);
+        }
+        Options {
+            listen: self.listen,
+            suffix: self.suffix,
+            public_port: self.public_port,
+            state_dir: Some(self.state_dir),
+            client_secret: self.client_secret,
+            propagation,
+            seed: self.seed,
+            lro_duration: Duration::from_secs(self.lro_seconds),
+            client_address: self.client_address,
+            ..Options::default()
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let dir = arguments.state_dir.clone();
+    let sim = match Simulator::start(arguments.options()).await {
+        Ok(sim) => sim,
+        Err(error) => {
+            eprintln!("azure-sim: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("ARM     {}", sim.arm_url());
+    println!("login   {}", sim.login_url());
+    println!("vaults  https://{{name}}.{}", sim.vault_suffix());
+    println!("CA      {}", dir.join("ca.pem").display());
+    println!("shell   . {}", dir.join("azure-sim.env").display());
+    wait_for_stop().await;
+    sim.shutdown().await;
+    ExitCode::SUCCESS
+}
+
+/// Ctrl-C, or the signal by which containers are stopped.
+async fn wait_for_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}

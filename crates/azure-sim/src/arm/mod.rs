@@ -1,0 +1,119 @@
+//! Azure Resource Manager: the token, the api-version, the subscription, and the way to the provider. One file per
+//! provider; each asks `rbac` and answers in its own shapes.
+
+pub(crate) mod checks;
+pub(crate) mod deleted_vaults;
+pub(crate) mod identities;
+pub(crate) mod identity_block;
+pub(crate) mod metadata;
+pub(crate) mod operations;
+pub(crate) mod resource_groups;
+pub(crate) mod role_assignments;
+pub(crate) mod role_definitions;
+pub(crate) mod shape;
+pub(crate) mod storage_accounts;
+pub(crate) mod storage_body;
+pub(crate) mod storage_cmk;
+pub(crate) mod subscriptions;
+pub(crate) mod vault_body;
+pub(crate) mod vault_model;
+pub(crate) mod vaults;
+
+use crate::entra::tokens::Claims;
+use crate::http::{Call, Failure, Outcome};
+use crate::state::Shared;
+
+/// A request to ARM that has passed the common checks.
+pub(crate) struct Asked<'a> {
+    pub shared: &'a Shared,
+    pub call: &'a Call,
+    pub caller: Claims,
+    pub subscription: String,
+}
+
+impl Asked<'_> {
+    /// Canonical id of a group.
+    pub fn group_id(&self, group: &str) -> String {
+        format!("/subscriptions/{}/resourceGroups/{group}", self.subscription)
+    }
+}
+
+/// Answers a request to the ARM host.
+pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
+    let lower: Vec<String> = call.segments.iter().map(|s| s.to_lowercase()).collect();
+    let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
+    if parts == ["metadata", "endpoints"] {
+        return Ok(metadata::endpoints(shared, call));
+    }
+    let caller = checks::authenticate(shared, call)?;
+    checks::api_version(call)?;
+    let asked = Asked { shared, call, caller, subscription: shared.options.subscription_id.clone() };
+    match parts.as_slice() {
+        ["subscriptions"] => return subscriptions::list(&asked),
+        ["tenants"] => return Ok(subscriptions::tenants(&asked)),
+        _ => {}
+    }
+    // Role assignments and definitions hang under any scope, so they are looked for from the end.
+    if let Some(at) = parts.windows(2).rposition(|w| w == ["providers", "microsoft.authorization"]) {
+        let scope = format!("/{}", call.segments[..at].join("/"));
+        let rest: Vec<&str> = call.segments[at + 2..].iter().map(String::as_str).collect();
+        checks::subscription_of(shared, &call.segments[..at])?;
+        return match parts.get(at + 2).copied() {
+            Some("roleassignments") => role_assignments::serve(&asked, &scope, &rest[1..]),
+            Some("roledefinitions") => role_definitions::serve(&asked, &scope, &rest[1..]),
+            Some(other) => Err(checks::unknown_type("Microsoft.Authorization", other)),
+            None => Err(checks::no_route(call)),
+        };
+    }
+    if parts.first() != Some(&"subscriptions") {
+        return Err(checks::no_route(call));
+    }
+    checks::subscription_of(shared, &call.segments)?;
+    let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
+            in_group(&asked, namespace, kind, names[3], &names[7..]).await
+        }
+        [_, _, "providers", namespace, kind, rest @ ..] => in_subscription(&asked, namespace, kind, rest, &names[5..]),
+        [_, _, "resourcegroups", ..] => resource_groups::serve(&asked, &names[3..]),
+        [_, _, "operationresults", id] => operations::result(&asked, id),
+        [_, _] if call.is("GET") => subscriptions::get(&asked),
+        [_, _, "locations"] if call.is("GET") => Ok(subscriptions::locations(&asked)),
+        [_, _, "resources"] if call.is("GET") => resource_groups::resources(&asked, None),
+        [_, _, "providers"] | [_, _, "providers", _] => subscriptions::providers(&asked, &names[3..]),
+        _ => Err(checks::no_route(call)),
+    }
+}
+
+async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, rest: &[&str]) -> Outcome {
+    match (namespace, kind) {
+        ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
+        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest),
+        ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
+        _ => Err(checks::unknown(namespace, kind)),
+    }
+}
+
+/// `kinds` are the segments behind the type in lower case, `names` the same as sent.
+fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str], names: &[&str]) -> Outcome {
+    match (namespace, kind, kinds) {
+        ("microsoft.managedidentity", "userassignedidentities", []) => identities::list(asked, None),
+        ("microsoft.keyvault", "vaults", []) => vaults::list(asked, None),
+        ("microsoft.keyvault", "checknameavailability", []) => vaults::check_name(asked),
+        ("microsoft.keyvault", "deletedvaults", []) => deleted_vaults::list(asked),
+        ("microsoft.keyvault", "locations", [_, "deletedvaults", _, ..]) => {
+            deleted_vaults::serve(asked, names[0], &names[2..])
+        }
+        ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
+        ("microsoft.storage", "checknameavailability", []) => storage_accounts::check_name(asked),
+        (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
+        (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
+        (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
+        _ => Err(checks::unknown(namespace, kind)),
+    }
+}
+
+/// The refusal of a method that the resource does not have.
+pub(crate) fn no_method(call: &Call) -> Failure {
+    Failure::new(405, "MethodNotAllowed", format!("The resource does not support the method '{}'.", call.method))
+}

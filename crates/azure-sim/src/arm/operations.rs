@@ -1,0 +1,142 @@
+//! Long-running operations: how long they take, how they end, and the two URLs by which a client follows them. What an
+//! operation does is the provider's; here is only its course.
+
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::arm::Asked;
+use crate::http::{Call, Failure, LroFault, Outcome, Reply, rfc3339};
+use crate::propagation::{Due, reached};
+use crate::state::{Shared, World};
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub id: String,
+    started: OffsetDateTime,
+    /// When it ends; `None` is never.
+    ends: Due,
+    failure: Option<(String, String)>,
+    result: Ending,
+    /// Who started it; others are told 404.
+    principal: String,
+}
+
+/// What the result URL answers when the operation has ended well.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// 200 without a body.
+    Nothing,
+    /// 200 with the storage account of this lower-case name as it then is.
+    Account(String),
+}
+
+/// Operations kept; the oldest are forgotten beyond that.
+const MOST: usize = 20_000;
+
+/// A started operation, for the provider to act on.
+pub(crate) struct Started {
+    pub id: String,
+    pub ends: Due,
+    pub fails: bool,
+}
+
+/// Starts an operation whose course the fault rules may have changed.
+pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
+    let id = world.guid().to_string();
+    let length = Duration::try_from(shared.options.lro_duration).unwrap_or(Duration::HOUR);
+    let done = call.now.saturating_add(length);
+    let (ends, failure) = match &call.lro_fault {
+        Some(LroFault::NeverEnds) => (None, None),
+        Some(LroFault::Fail { code, message }) => (Some(done), Some((code.clone(), message.clone()))),
+        None => (Some(done), None),
+    };
+    let fails = failure.is_some();
+    if world.operations.len() >= MOST {
+        let oldest = world.operations.values().min_by_key(|o| o.started).map(|o| o.id.clone());
+        if let Some(oldest) = oldest {
+            world.operations.remove(&oldest);
+        }
+    }
+    world.operations.insert(
+        id.clone(),
+        Operation { id: id.clone(), started: call.now, ends, failure, result, principal: principal.to_owned() },
+    );
+    Started { id, ends, fails }
+}
+
+/// A 202 that points to the given path under the caller's own origin.
+pub(crate) fn accepted(shared: &Shared, call: &Call, path: &str) -> Reply {
+    let version = call.param("api-version").unwrap_or_default();
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let reply = Reply::empty(202).with("location", format!("{}{path}{separator}api-version={version}", call.origin));
+    match shared.options.lro_retry_after {
+        Some(seconds) => reply.with("retry-after", seconds.to_string()),
+        None => reply,
+    }
+}
+
+fn lost(id: &str) -> Failure {
+    Failure::new(404, "NotFound", format!("The operation '{id}' was not found."))
+}
+
+/// The result URL (`Location`): 202 while it runs, then the result, or the error with which it ended.
+pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
+    let now = asked.call.now;
+    asked.shared.world(|world| {
+        let op = world
+            .operations
+            .get(&id.to_lowercase())
+            .filter(|o| o.principal == asked.caller.oid)
+            .ok_or_else(|| lost(id))?;
+        if !reached(op.ends, now) {
+            let reply = Reply::empty(202)
+                .with("location", format!("{}{}?{}", asked.call.origin, asked.call.path, asked.call.raw_query));
+            return Ok(match asked.shared.options.lro_retry_after {
+                Some(seconds) => reply.with("retry-after", seconds.to_string()),
+                None => reply,
+            });
+        }
+        if let Some((code, message)) = &op.failure {
+            return Err(Failure::new(409, code.clone(), message.clone()));
+        }
+        Ok(match &op.result {
+            Ending::Nothing => Reply::empty(200),
+            Ending::Account(name) => match world.accounts.get(name) {
+                Some(account) => Reply::ok(account.render(world, asked.shared, now)),
+                None => return Err(lost(id)),
+            },
+        })
+    })
+}
+
+/// The status URL (`Azure-AsyncOperation`): always 200 with the status document.
+pub(crate) fn status(asked: &Asked<'_>, id: &str) -> Outcome {
+    let now = asked.call.now;
+    asked.shared.world(|world| {
+        let op = world
+            .operations
+            .get(&id.to_lowercase())
+            .filter(|o| o.principal == asked.caller.oid)
+            .ok_or_else(|| lost(id))?;
+        let ended = reached(op.ends, now);
+        let status = match (&op.failure, ended) {
+            (_, false) => "InProgress",
+            (None, true) => "Succeeded",
+            (Some(_), true) => "Failed",
+        };
+        let mut body = json!({
+            "id": asked.call.path,
+            "name": op.id,
+            "status": status,
+            "startTime": rfc3339(op.started),
+        });
+        if let (Value::Object(map), true) = (&mut body, ended) {
+            map.insert("endTime".into(), op.ends.map(rfc3339).into());
+            if let Some((code, message)) = &op.failure {
+                map.insert("error".into(), json!({ "code": code, "message": message }));
+            }
+        }
+        Ok(Reply::ok(body))
+    })
+}

@@ -1,0 +1,165 @@
+//! The control API under `/_sim/` of the ARM origin: clock, lags, faults, journal, state. From loopback only, without a
+//! token; its requests are not in the journal. Documented in the crate's README.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::faults::Rule;
+use crate::http::{Call, Failure, Outcome, Reply};
+use crate::journal::Filter;
+use crate::propagation::Propagation;
+use crate::snapshot;
+use crate::state::Shared;
+
+pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
+    if !call.peer.is_loopback() {
+        return Err(Failure::new(
+            403,
+            "ControlFromLoopbackOnly",
+            "The control API answers callers from loopback only.",
+        ));
+    }
+    let parts: Vec<&str> = call.segments.iter().skip(1).map(String::as_str).collect();
+    match (call.method.as_str(), parts.as_slice()) {
+        ("GET", ["clock"]) => Ok(clock(shared)),
+        ("POST", ["clock"]) => set_clock(shared, call),
+        ("GET", ["propagation"]) => shared.world(|w| as_reply(&w.propagation)),
+        ("PUT", ["propagation"]) => {
+            let to: Propagation = body(call)?;
+            shared.world(|w| {
+                w.propagation = to;
+                as_reply(&w.propagation)
+            })
+        }
+        ("POST", ["settle"]) => {
+            let now = shared.clock.now();
+            shared.world(|w| w.settle(now));
+            Ok(Reply::empty(204))
+        }
+        ("GET", ["faults"]) => as_reply(&shared.faults.list()),
+        ("POST", ["faults"]) => add_fault(shared, call),
+        ("DELETE", ["faults"]) => {
+            shared.faults.clear();
+            Ok(Reply::empty(204))
+        }
+        ("DELETE", ["faults", id]) => {
+            if shared.faults.remove(id) {
+                Ok(Reply::empty(204))
+            } else {
+                Err(Failure::new(404, "NoSuchRule", format!("There is no fault rule '{id}'.")))
+            }
+        }
+        ("GET", ["journal"]) => {
+            let filter = filter_of_query(call)?;
+            as_reply(&shared.journal.find(&filter))
+        }
+        ("DELETE", ["journal"]) => {
+            shared.journal.clear();
+            Ok(Reply::empty(204))
+        }
+        ("POST", ["journal", "assert"]) => assert(shared, call),
+        ("GET", ["state"]) => Ok(Reply::ok(snapshot::full(shared))),
+        ("GET", ["state", "normalized"]) => Ok(Reply::ok(snapshot::normalized(shared))),
+        ("POST", ["reset"]) => {
+            shared.reset();
+            Ok(Reply::empty(204))
+        }
+        _ => Err(Failure::new(
+            404,
+            "NoSuchControl",
+            "Known: clock, propagation, settle, faults, journal, journal/assert, state, state/normalized, reset.",
+        )),
+    }
+}
+
+fn body<T: serde::de::DeserializeOwned>(call: &Call) -> Result<T, Failure> {
+    serde_json::from_slice(&call.body).map_err(|e| Failure::new(400, "BadControlRequest", e.to_string()))
+}
+
+fn as_reply<T: serde::Serialize>(value: &T) -> Outcome {
+    serde_json::to_value(value).map(Reply::ok).map_err(|e| Failure::new(500, "InternalServerError", e.to_string()))
+}
+
+fn clock(shared: &Shared) -> Reply {
+    Reply::ok(serde_json::to_value(shared.clock.state()).unwrap_or_default())
+}
+
+/// Any of these, carried out in this order.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClockChange {
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    set: Option<OffsetDateTime>,
+    advance_seconds: Option<f64>,
+    scale: Option<f64>,
+    frozen: Option<bool>,
+}
+
+fn set_clock(shared: &Shared, call: &Call) -> Outcome {
+    let change: ClockChange = body(call)?;
+    if let Some(to) = change.set {
+        shared.clock.set(to);
+    }
+    if let Some(seconds) = change.advance_seconds {
+        let by = std::time::Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Failure::new(400, "BadControlRequest", "advanceSeconds must be a positive number."))?;
+        shared.clock.advance(by);
+    }
+    if let Some(scale) = change.scale {
+        shared.clock.set_scale(scale);
+    }
+    match change.frozen {
+        Some(true) => shared.clock.freeze(),
+        Some(false) => shared.clock.resume(),
+        None => {}
+    }
+    Ok(clock(shared))
+}
+
+fn add_fault(shared: &Shared, call: &Call) -> Outcome {
+    let rule: Rule = body(call)?;
+    match shared.faults.add(rule) {
+        Some(id) => Ok(Reply::json(201, json!({ "id": id }))),
+        None => Err(Failure::new(409, "TooManyRules", "There are too many fault rules.")),
+    }
+}
+
+/// The filter's members as query parameters.
+fn filter_of_query(call: &Call) -> Result<Filter, Failure> {
+    let mut map = serde_json::Map::new();
+    for (name, value) in &call.query {
+        let typed = match name.as_str() {
+            "status" | "after" | "limit" => value.parse::<u64>().map(Value::from).ok(),
+            "mutating" | "changed" => value.parse::<bool>().map(Value::from).ok(),
+            _ => Some(value.clone().into()),
+        };
+        let typed = typed
+            .ok_or_else(|| Failure::new(400, "BadControlRequest", format!("Parameter '{name}' has a wrong value.")))?;
+        map.insert(name.clone(), typed);
+    }
+    serde_json::from_value(Value::Object(map)).map_err(|e| Failure::new(400, "BadControlRequest", e.to_string()))
+}
+
+/// A statement about the journal: how many entries match the filter.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Statement {
+    #[serde(default)]
+    filter: Filter,
+    exactly: Option<usize>,
+    at_least: Option<usize>,
+    at_most: Option<usize>,
+}
+
+fn assert(shared: &Shared, call: &Call) -> Outcome {
+    let statement: Statement = body(call)?;
+    let count = shared.journal.count(&statement.filter);
+    let holds = statement.exactly.is_none_or(|n| count == n)
+        && statement.at_least.is_none_or(|n| count >= n)
+        && statement.at_most.is_none_or(|n| count <= n);
+    if holds {
+        return Ok(Reply::ok(json!({ "holds": true, "count": count })));
+    }
+    Ok(Reply::json(409, json!({ "holds": false, "count": count })))
+}

@@ -1,0 +1,137 @@
+//! How a simulator is started: addresses, identities, lags, sizes. Values only; no behaviour.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::propagation::Propagation;
+
+/// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The DNS domain under which all hosts live: `management.<suffix>`, `login.<suffix>`, `{v}.vault.<suffix>`.
+    pub suffix: String,
+    /// The port that clients use, where it is not the one listened on (a container's published port).
+    pub public_port: Option<u16>,
+    /// Folder for the CA (kept over restarts) and `azure-sim.env`. `None`: nothing is written.
+    pub state_dir: Option<PathBuf>,
+    /// The one tenant.
+    pub tenant_id: String,
+    /// The one subscription.
+    pub subscription_id: String,
+    /// Application id of the principal with Owner on the subscription.
+    pub client_id: String,
+    /// Its object id.
+    pub object_id: String,
+    /// Its secret; `None` makes a random one.
+    pub client_secret: Option<String>,
+    /// Application id of the principal without any right.
+    pub outsider_client_id: String,
+    /// Its object id.
+    pub outsider_object_id: String,
+    /// Its secret; `None` makes a random one.
+    pub outsider_secret: Option<String>,
+    /// The lags at start.
+    pub propagation: Propagation,
+    /// Seed of all simulated chance: lags, key versions.
+    pub seed: u64,
+    /// How long the simulated long-running operations take.
+    pub lro_duration: Duration,
+    /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
+    pub lro_retry_after: Option<u64>,
+    /// How long a token is good.
+    pub token_lifetime: Duration,
+    /// The public address that vault firewalls see for callers from loopback, which no firewall rule can name.
+    pub client_address: IpAddr,
+    /// Take RSA keys from one fixed pair per size instead of generating each. Fast, and a lie in one point: all keys of one
+    /// size then share their modulus, so one can undo what another did. For tests that do not look at that.
+    pub fast_keys: bool,
+    /// How many requests the journal keeps.
+    pub journal_capacity: usize,
+    /// Where the clock starts; `None` is the present.
+    pub start_at: Option<OffsetDateTime>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            suffix: "localhost".to_owned(),
+            public_port: None,
+            state_dir: None,
+            tenant_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+            subscription_id: "22222222-2222-4222-8222-222222222222".to_owned(),
+            client_id: "33333333-3333-4333-8333-333333333333".to_owned(),
+            object_id: "44444444-4444-4444-8444-444444444444".to_owned(),
+            client_secret: None,
+            outsider_client_id: "55555555-5555-4555-8555-555555555555".to_owned(),
+            outsider_object_id: "66666666-6666-4666-8666-666666666666".to_owned(),
+            outsider_secret: None,
+            propagation: Propagation::default(),
+            seed: 1,
+            lro_duration: Duration::from_secs(2),
+            lro_retry_after: Some(1),
+            token_lifetime: Duration::from_secs(3599),
+            client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+            fast_keys: false,
+            journal_capacity: 100_000,
+            start_at: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("suffix", &self.suffix)
+            .field("state_dir", &self.state_dir)
+            .field("propagation", &self.propagation)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The names and the port under which the simulator answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub suffix: String,
+    pub port: u16,
+}
+
+impl Addresses {
+    /// `{label}.{suffix}[:port]`; the default port of HTTPS is left out, as Azure does.
+    pub fn authority(&self, label: &str) -> String {
+        if self.port == 443 {
+            format!("{label}.{}", self.suffix)
+        } else {
+            format!("{label}.{}:{}", self.suffix, self.port)
+        }
+    }
+
+    pub fn url(&self, label: &str) -> String {
+        format!("https://{}", self.authority(label))
+    }
+
+    /// The vault that this host names, if it is a vault host: `kv1` for `kv1.vault.localhost`.
+    pub fn vault_of<'a>(&self, host: &'a str) -> Option<&'a str> {
+        self.label_under(host, "vault")
+    }
+
+    /// The managed HSM that this host names.
+    pub fn hsm_of<'a>(&self, host: &'a str) -> Option<&'a str> {
+        self.label_under(host, "managedhsm")
+    }
+
+    fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {
+        host.strip_suffix(self.suffix.as_str())?
+            .strip_suffix('.')?
+            .strip_suffix(zone)?
+            .strip_suffix('.')
+            .filter(|label| !label.is_empty() && !label.contains('.'))
+    }
+}

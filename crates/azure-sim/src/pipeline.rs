@@ -1,0 +1,335 @@
+//! The course of one request on any surface: read it whole, ask the fault rules, let the surface answer, put on the
+//! headers, write the journal. A connection that is to be cut is an `Err`, which makes hyper close it.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderName, HeaderValue, Request, Response};
+use time::macros::format_description;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use crate::faults::Action;
+use crate::http::{Call, Failure, LroFault, Outcome, segments};
+use crate::journal::Entry;
+use crate::state::Shared;
+use crate::{arm, control, entra, keyvault};
+
+/// Largest body taken.
+const MOST_BODY: usize = 4 * 1024 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is cut")]
+pub(crate) struct Cut;
+
+/// Which part of the cloud a host stands for.
+#[derive(Clone, Debug, PartialEq)]
+enum Surface {
+    Arm,
+    Login,
+    Vault(String),
+    Hsm,
+    Unknown,
+}
+
+impl Surface {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Arm => "arm",
+            Self::Login => "login",
+            Self::Vault(_) => "vault",
+            Self::Hsm => "hsm",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+fn surface(shared: &Shared, host: &str) -> Surface {
+    let names = &shared.addresses;
+    if let Some(vault) = names.vault_of(host) {
+        return Surface::Vault(vault.to_owned());
+    }
+    if names.hsm_of(host).is_some() {
+        return Surface::Hsm;
+    }
+    if host == format!("login.{}", names.suffix) {
+        return Surface::Login;
+    }
+    let arm = host == format!("management.{}", names.suffix)
+        || host == names.suffix
+        || host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    if arm { Surface::Arm } else { Surface::Unknown }
+}
+
+/// Answers one request.
+pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Body>) -> Result<Response<Body>, Cut> {
+    let (parts, body) = request.into_parts();
+    let authority = parts
+        .uri
+        .authority()
+        .map(|a| a.as_str().to_owned())
+        .or_else(|| parts.headers.get("host").and_then(|h| h.to_str().ok()).map(str::to_owned))
+        .unwrap_or_default()
+        .to_lowercase();
+    let host = host_of(&authority).to_owned();
+    let path = parts.uri.path().to_owned();
+    let raw_query = parts.uri.query().unwrap_or_default().to_owned();
+    let body = tokio::time::timeout(BODY_TIME, to_bytes(body, MOST_BODY)).await;
+    let mut call = Call {
+        method: parts.method,
+        origin: format!("https://{authority}"),
+        segments: segments(&path),
+        query: form_urlencoded::parse(raw_query.as_bytes()).into_owned().collect(),
+        path,
+        raw_query,
+        body: Bytes::new(),
+        now: shared.clock.now(),
+        peer: peer.ip(),
+        request_id: Uuid::new_v4(),
+        correlation_id: correlation(&parts.headers),
+        headers: parts.headers,
+        host,
+        lro_fault: None,
+        changed: AtomicBool::new(false),
+        principal: OnceLock::new(),
+    };
+    let too_large = match body {
+        Ok(Ok(body)) => {
+            call.body = body;
+            false
+        }
+        Ok(Err(_)) => true,
+        Err(_) => return Err(Cut),
+    };
+    let surface = surface(shared, &call.host);
+    if surface == Surface::Arm && call.segments.first().is_some_and(|s| s == "_sim") {
+        let outcome = control::serve(shared, &call);
+        return Ok(respond(&call, &surface, &outcome, shared));
+    }
+    let outcome = if too_large {
+        Served::answered(
+            Err(Failure::new(413, "RequestEntityTooLarge", "The request body is larger than 4 MiB.")),
+            None,
+        )
+    } else {
+        serve(shared, &surface, &mut call).await
+    };
+    let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
+    journal(shared, &surface, &call, &outcome, cut);
+    if cut {
+        return Err(Cut);
+    }
+    Ok(respond(&call, &surface, &outcome.outcome, shared))
+}
+
+/// What became of a request.
+struct Served {
+    outcome: Outcome,
+    fault: Option<String>,
+    cut: bool,
+}
+
+impl Served {
+    fn answered(outcome: Outcome, fault: Option<String>) -> Self {
+        Self { outcome, fault, cut: false }
+    }
+}
+
+async fn serve(shared: &Shared, surface: &Surface, call: &mut Call) -> Served {
+    let verdict = shared.faults.decide(call.method.as_str(), &call.host, &call.path);
+    if verdict.delay_millis > 0 {
+        #[expect(clippy::disallowed_methods, reason = "a fault rule asked for this delay, in real time")]
+        tokio::time::sleep(Duration::from_millis(verdict.delay_millis)).await;
+        call.now = shared.clock.now();
+    }
+    let Some((rule, action)) = verdict.rule else {
+        return Served::answered(dispatch(shared, surface, call).await, None);
+    };
+    let rule = Some(rule);
+    match action {
+        Action::Delay { .. } => Served::answered(dispatch(shared, surface, call).await, rule),
+        Action::CutBefore => Served { outcome: Err(Failure::new(0, "CutBefore", "")), fault: rule, cut: true },
+        Action::CutAfter => Served { outcome: dispatch(shared, surface, call).await, fault: rule, cut: true },
+        Action::LroFail { code, message } => {
+            call.lro_fault = Some(LroFault::Fail { code, message });
+            Served::answered(dispatch(shared, surface, call).await, rule)
+        }
+        Action::LroNeverEnds => {
+            call.lro_fault = Some(LroFault::NeverEnds);
+            Served::answered(dispatch(shared, surface, call).await, rule)
+        }
+        Action::Status { status, code, message, retry_after, headers, after_effect } => {
+            if after_effect {
+                // The caller is not to learn how it went.
+                let _ = dispatch(shared, surface, call).await;
+            }
+            let mut failure = Failure::new(status.clamp(400, 599), code, message);
+            if let Some(seconds) = retry_after {
+                failure = failure.with("retry-after", seconds.to_string());
+            }
+            if *surface == Surface::Login {
+                failure.body = Some(serde_json::json!({ "error": failure.code, "error_description": failure.message }));
+            }
+            failure.extra = headers.into_iter().collect();
+            Served::answered(Err(failure), rule)
+        }
+    }
+}
+
+async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
+    match surface {
+        Surface::Arm => arm::serve(shared, call).await,
+        Surface::Login => entra::serve(shared, call),
+        Surface::Vault(vault) => keyvault::serve(shared, call, vault).await,
+        Surface::Hsm => Err(Failure::not_played("Managed HSM")),
+        Surface::Unknown => {
+            Err(Failure::new(404, "UnknownHost", format!("The simulator has no host '{}'.", call.host)))
+        }
+    }
+}
+
+/// The host without port; an IPv6 address keeps its brackets.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// The caller's correlation id where it is a GUID, else a new one.
+fn correlation(headers: &axum::http::HeaderMap) -> String {
+    ["x-ms-correlation-request-id", "x-ms-correlation-id"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok())
+        .filter(|id| Uuid::try_parse(id).is_ok())
+        .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+fn respond(call: &Call, surface: &Surface, outcome: &Outcome, shared: &Shared) -> Response<Body> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    let (status, body) = match outcome {
+        Ok(reply) => {
+            headers.extend(reply.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
+            (reply.status, reply.body.clone())
+        }
+        Err(failure) => {
+            headers.extend(failure.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
+            headers.extend(failure.extra.iter().cloned());
+            (failure.status, Some(failure.envelope()))
+        }
+    };
+    common_headers(call, surface, shared, &mut headers);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() =
+        axum::http::StatusCode::from_u16(status).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+    let target = response.headers_mut();
+    for (name, value) in headers {
+        // A fault rule may name a header that HTTP does not allow; it is left out.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+            && !target.contains_key(&name)
+        {
+            target.insert(name, value);
+        }
+    }
+    if let Some(body) = body {
+        target.insert("content-type", HeaderValue::from_static("application/json; charset=utf-8"));
+        if call.method != axum::http::Method::HEAD {
+            *response.body_mut() = Body::from(body.to_string());
+        }
+    }
+    response
+}
+
+fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut Vec<(String, String)>) {
+    let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));
+    let id = call.request_id.to_string();
+    add("x-ms-request-id", id.clone());
+    add("strict-transport-security", "max-age=31536000; includeSubDomains".into());
+    add("x-content-type-options", "nosniff".into());
+    add("cache-control", "no-cache".into());
+    let client_id = call.header("x-ms-client-request-id").map(str::to_owned);
+    match surface {
+        Surface::Vault(name) => {
+            if let Some(client_id) = client_id {
+                add("x-ms-client-request-id", client_id);
+            }
+            let region = shared.world(|w| w.vaults.get(name).map(|v| v.location.clone()));
+            add("x-ms-keyvault-region", region.unwrap_or_default());
+            add("x-ms-keyvault-service-version", "2.0.0.0".into());
+            let address = if call.peer.is_loopback() { shared.options.client_address } else { call.peer };
+            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam=InterNetwork;"));
+        }
+        Surface::Arm => {
+            let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+            if let Some(client_id) = client_id.filter(|_| returns) {
+                add("x-ms-client-request-id", client_id);
+            }
+            add("x-ms-correlation-request-id", call.correlation_id.clone());
+            let stamp =
+                call.now.format(format_description!("[year][month][day]T[hour][minute][second]Z")).unwrap_or_default();
+            add("x-ms-routing-request-id", format!("SIMULATOR:{stamp}:{id}"));
+            // Throttling is not played yet: the figures are those of an idle subscription.
+            let (kind, left) = match call.method.as_str() {
+                "GET" | "HEAD" => ("reads", 249),
+                "DELETE" => ("deletes", 199),
+                _ => ("writes", 199),
+            };
+            add(&format!("x-ms-ratelimit-remaining-subscription-{kind}"), left.to_string());
+            add("pragma", "no-cache".into());
+            add("expires", "-1".into());
+        }
+        Surface::Login | Surface::Hsm | Surface::Unknown => {}
+    }
+}
+
+fn journal(shared: &Shared, surface: &Surface, call: &Call, served: &Served, cut: bool) {
+    let (status, code) = match &served.outcome {
+        Ok(reply) => (reply.status, None),
+        Err(failure) => (failure.status, Some(failure.journal_code())),
+    };
+    let token = *surface == Surface::Login;
+    let asks_for_name = call
+        .segments
+        .last()
+        .is_some_and(|s| s.eq_ignore_ascii_case("checkNameAvailability") || s.eq_ignore_ascii_case("listKeys"));
+    let body = (!token && !call.body.is_empty()).then(|| {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &call.body);
+        hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    });
+    let entry = Entry {
+        seq: 0,
+        time: call.now,
+        surface: surface.name(),
+        host: call.host.clone(),
+        method: call.method.to_string(),
+        path: call.path.clone(),
+        query: call.raw_query.clone(),
+        status: if cut { 0 } else { status },
+        code,
+        principal: call.principal.get().cloned(),
+        correlation_id: call.correlation_id.clone(),
+        client_request_id: call.header("x-ms-client-request-id").map(|id| id.chars().take(200).collect()),
+        mutating: !token && !asks_for_name && !matches!(call.method.as_str(), "GET" | "HEAD"),
+        changed: call.changed.load(Ordering::Relaxed),
+        fault: served.fault.clone(),
+        body_sha256: body,
+    };
+    tracing::info!(
+        surface = entry.surface,
+        method = entry.method,
+        host = entry.host,
+        path = entry.path,
+        status = entry.status,
+        code = entry.code,
+        changed = entry.changed,
+        fault = entry.fault,
+        "request"
+    );
+    shared.journal.record(entry);
+}

@@ -1,0 +1,112 @@
+//! The listener: TCP, TLS, HTTP/1.1 and HTTP/2, limits and time-outs. What a request means is `pipeline`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::pipeline;
+use crate::propagation::reached;
+use crate::state::Shared;
+
+/// Connections at one time; further ones wait to be accepted.
+const MOST_CONNECTIONS: usize = 4096;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// Accepts connections until told to stop, then waits a short while for those that are open.
+pub(crate) async fn run(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors and the like: try again a little later instead of spinning.
+                tracing::warn!(%error, "could not accept a connection");
+                #[expect(clippy::disallowed_methods, reason = "nothing tells when descriptors are free again")]
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, shared, stop) = (tls.clone(), shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            let _permit = permit;
+            if let Err(error) = connection(stream, peer, tls, shared, stop).await {
+                tracing::debug!(%error, %peer, "connection ended");
+            }
+        });
+    }
+    tasks.close();
+    let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Arc<ServerConfig>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let start = tokio::time::timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), stream))
+        .await
+        .map_err(timed_out)??;
+    // A vault that does not exist has no host: closing before the handshake is as near to NXDOMAIN as one port allows.
+    if start.client_hello().server_name().is_some_and(|name| unknown_vault(&shared, name)) {
+        return Ok(());
+    }
+    let stream = tokio::time::timeout(HANDSHAKE, start.into_stream(tls)).await.map_err(timed_out)??;
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let shared = shared.clone();
+        async move { pipeline::answer(&shared, peer, request.map(Body::new)).await }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(60));
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    ended.map_err(io::Error::other)
+}
+
+fn unknown_vault(shared: &Shared, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let now = shared.clock.now();
+    shared
+        .addresses
+        .vault_of(&name)
+        .is_some_and(|vault| shared.world(|w| w.vaults.get(vault).is_none_or(|v| !reached(v.dns_from, now))))
+}

@@ -1,0 +1,30 @@
+# The steps of .ci/run by name; `just` alone lists them.
+
+default:
+    @just --list
+
+# Everything on this machine, with a first job to watch.
+dev *ARGS:
+    cargo run -- dev {{ARGS}}
+
+# All tests, or those whose name holds NAME.
+test *NAME:
+    cargo test --workspace {{NAME}}
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# What clippy and rustdoc say, as CI asks them.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# Rewrite the files that tests compare with: the OpenAPI document, plans, wire strings, the error pages.
+golden:
+    UPDATE_GOLDEN=1 cargo test --test it golden openapi
+
+# Everything that has to hold before a change lands.
+ci:
+    .ci/run

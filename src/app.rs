@@ -1,0 +1,151 @@
+//! The composition root: the only module that sees everything, and where processes start and end.
+//!
+//! What belongs here: putting the parts together, signals, graceful shutdown. What does not: any behaviour of a part.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::{ApiSettings, ApiState, router};
+use crate::azure::{Azure, AzureSettings};
+use crate::clock::Clock;
+use crate::config::{ApiArgs, AzureArgs, DatabaseArgs, WorkerArgs, database_url, environment};
+use crate::engine::{Worker, WorkerSettings};
+use crate::store::Store;
+use crate::store::notify::NewsHub;
+
+/// How long open requests may go on after the order to stop.
+const HTTP_GRACE: Duration = Duration::from_secs(15);
+
+/// The two orders to stop: the first drains, the second ends at once.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Stop taking work, finish what runs.
+    pub stop: CancellationToken,
+    /// Do not wait for what runs.
+    pub abort: CancellationToken,
+}
+
+impl Shutdown {
+    /// Listens for SIGTERM and SIGINT: the first asks to stop, the second to stop at once.
+    pub fn on_signals() -> std::io::Result<Self> {
+        let shutdown = Self::default();
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let heard = shutdown.clone();
+        tokio::spawn(async move {
+            for token in [&heard.stop, &heard.abort] {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                token.cancel();
+            }
+        });
+        Ok(shutdown)
+    }
+}
+
+/// `cmk serve`: the API.
+pub async fn serve(database: &DatabaseArgs, api: &ApiArgs) -> anyhow::Result<()> {
+    api.check()?;
+    let store = open(database)?;
+    let shutdown = Shutdown::on_signals()?;
+    let listener = TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
+    let news = NewsHub::new();
+    let hearing = tokio::spawn({
+        let (news, store, stop) = (news.clone(), store.clone(), shutdown.stop.clone());
+        async move { news.run(store, stop).await }
+    });
+    let served = serve_api(listener, store.clone(), news, &shutdown).await;
+    shutdown.stop.cancel();
+    let _ = hearing.await;
+    store.close().await;
+    served
+}
+
+/// `cmk work`: a worker.
+pub async fn work(database: &DatabaseArgs, worker: &WorkerArgs, azure: &AzureArgs) -> anyhow::Result<()> {
+    let settings = azure.settings(&environment)?;
+    let store = open(database)?;
+    let shutdown = Shutdown::on_signals()?;
+    run_worker(store.clone(), settings, worker.settings(), &shutdown).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// `cmk migrate`: brings the database's schema up to date.
+pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
+    let store = open(database)?;
+    store.migrate().await?;
+    store.close().await;
+    Ok(())
+}
+
+/// Serves the API until the order to stop, then for at most the grace time.
+pub async fn serve_api(
+    listener: TcpListener,
+    store: Store,
+    news: NewsHub,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let state = ApiState { store, news, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() };
+    let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    info!(listen = %address, "the API listens");
+    let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.stop.clone().cancelled_owned());
+    let abort = shutdown.abort.clone();
+    let overdue = async {
+        shutdown.stop.cancelled().await;
+        #[expect(clippy::disallowed_methods, reason = "the end of the grace time for open requests")]
+        let grace = tokio::time::sleep(HTTP_GRACE);
+        tokio::select! {
+            () = grace => {}
+            () = abort.cancelled() => {}
+        }
+    };
+    tokio::select! {
+        served = serving => served.context("serving the API"),
+        () = overdue => {
+            warn!("some requests did not end in time");
+            Ok(())
+        }
+    }
+}
+
+/// Runs a worker until the order to stop, and its drain.
+pub async fn run_worker(
+    store: Store,
+    azure: AzureSettings,
+    settings: WorkerSettings,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    info!(cloud = azure.cloud.name, "connecting to Azure");
+    let azure = Arc::new(Azure::connect(azure)?);
+    let news = NewsHub::new();
+    let hearing = tokio::spawn({
+        let (news, store, stop) = (news.clone(), store.clone(), shutdown.stop.clone());
+        async move { news.run(store, stop).await }
+    });
+    Worker::new(store, azure, news, settings).run(shutdown.stop.clone(), shutdown.abort.clone()).await;
+    let _ = hearing.await;
+    Ok(())
+}
+
+/// Opens the store that the environment names.
+fn open(database: &DatabaseArgs) -> anyhow::Result<Store> {
+    open_url(&database_url(&environment)?, database.database_connections)
+}
+
+/// Opens a store.
+pub fn open_url(url: &SecretString, connections: u32) -> anyhow::Result<Store> {
+    // The cause may hold the address with its password, so it is not passed on.
+    Store::open(url.expose_secret(), connections, Clock::System)
+        .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a PostgreSQL address"))
+}

@@ -1,0 +1,234 @@
+//! The loop that takes due jobs and runs their turns, and its end.
+//!
+//! What belongs here: claiming, concurrency, waking up, drain. What does not: what a turn does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use super::crash::CrashPoints;
+use super::lease::Leases;
+use super::turn::{Turn, TurnEnd};
+use crate::azure::Azure;
+use crate::store::notify::NewsHub;
+use crate::store::{Claim, HeldLease, Store, StoreError};
+use crate::telemetry;
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Its name: unique among the workers of one database.
+    pub name: String,
+    /// How many turns run at the same time.
+    pub concurrency: u16,
+    /// How long a claim lasts without renewal. A dead worker's jobs are taken over after this time.
+    pub lease: Duration,
+    /// How often leases are renewed.
+    pub heartbeat: Duration,
+    /// No change begins, and every call is ended, this long before the lease ends by the worker's own clock.
+    pub margin: Duration,
+    /// The longest pause between two looks for work.
+    pub poll: Duration,
+    /// How long a turn may run before the job is given back between two steps.
+    pub turn_budget: Duration,
+    /// How long running calls may go on after the order to stop.
+    pub grace: Duration,
+}
+
+impl WorkerSettings {
+    /// The defaults: take-over after 10 s of silence, well inside the promised 15 s.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            concurrency: 32,
+            lease: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(3),
+            margin: Duration::from_secs(2),
+            poll: Duration::from_secs(1),
+            turn_budget: Duration::from_secs(300),
+            grace: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Worker {
+    store: Store,
+    azure: Arc<Azure>,
+    news: NewsHub,
+    settings: Arc<WorkerSettings>,
+    leases: Arc<Leases>,
+    crash: Option<CrashPoints>,
+}
+
+/// How often a worker says that it is alive and getting answers.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// A worker over a store and the clients of one cloud.
+    pub fn new(store: Store, azure: Arc<Azure>, news: NewsHub, settings: WorkerSettings) -> Self {
+        Self { store, azure, news, settings: Arc::new(settings), leases: Arc::default(), crash: None }
+    }
+
+    /// The same worker, ending turns at the given points as a killed process would.
+    pub fn with_crash_points(mut self, crash: CrashPoints) -> Self {
+        self.crash = Some(crash);
+        self
+    }
+
+    /// Claims what is due now and runs each job's turn to its end, one after the other. Returns how the turns ended. For
+    /// tests with a clock that is moved by hand.
+    pub async fn tick(&self) -> Result<Vec<TurnEnd>, StoreError> {
+        let idle = CancellationToken::new();
+        let given = Instant::now();
+        let claims =
+            self.store.claim_due_jobs(&self.settings.name, self.settings.concurrency, self.settings.lease).await?;
+        self.store.record_worker(&self.settings.name).await?;
+        let mut ends = Vec::with_capacity(claims.len());
+        for claim in claims {
+            ends.push(self.run_turn(claim, given, &idle, &idle).await);
+        }
+        Ok(ends)
+    }
+
+    /// Works until `stop` is cancelled, then drains: no new claims, running calls get the grace time, and every job is
+    /// given back without using an attempt. Cancelling `abort` ends the grace at once.
+    pub async fn run(&self, stop: CancellationToken, abort: CancellationToken) {
+        let hard_stop = CancellationToken::new();
+        let renewals_end = CancellationToken::new();
+        let keeper = {
+            let (worker, end) = (self.clone(), renewals_end.clone());
+            let settings = Arc::clone(&self.settings);
+            tokio::spawn(async move {
+                worker.leases.keep(&worker.store, settings.heartbeat, settings.lease, &end).await;
+            })
+        };
+        info!(worker = self.settings.name, "worker started");
+        let mut turns = JoinSet::new();
+        self.work(&mut turns, &stop, &hard_stop).await;
+        info!(running = turns.len(), "worker drains");
+        let drained = async { while turns.join_next().await.is_some() {} };
+        #[expect(clippy::disallowed_methods, reason = "the end of the grace time")]
+        let grace = tokio::time::sleep(self.settings.grace);
+        let finished = tokio::select! {
+            () = drained => true,
+            () = grace => false,
+            () = abort.cancelled() => false,
+        };
+        if !finished {
+            hard_stop.cancel();
+            let given_back = async { while turns.join_next().await.is_some() {} };
+            if tokio::time::timeout(Duration::from_secs(5), given_back).await.is_err() {
+                warn!("some jobs could not be given back; their leases run out");
+            }
+        }
+        renewals_end.cancel();
+        let _ = keeper.await;
+        if let Err(error) = self.store.delete_worker(&self.settings.name).await {
+            debug!(error = %error, "the worker's row could not be removed");
+        }
+        info!("worker stopped");
+    }
+
+    async fn work(&self, turns: &mut JoinSet<()>, stop: &CancellationToken, hard_stop: &CancellationToken) {
+        // Listening starts before the first look for work, so that nothing falls between the two.
+        let mut news = self.news.subscribe();
+        let mut last_sign: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            let mut pause = self.settings.poll;
+            match self.claim(turns, stop, hard_stop).await {
+                Ok(()) => {
+                    if last_sign.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
+                        last_sign = self.sign_of_life().await.then(Instant::now);
+                    }
+                    pause = self.pause_until_due().await.min(pause);
+                }
+                Err(error) => warn!(error = %error, "looking for work failed; will look again"),
+            }
+            #[expect(clippy::disallowed_methods, reason = "the worker's loop is where waiting for work belongs")]
+            let wait = tokio::time::sleep(pause);
+            let full = turns.len() >= usize::from(self.settings.concurrency);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = wait, if !full => {}
+                _ = news.recv(), if !full => {}
+                Some(ended) = turns.join_next() => if let Err(error) = ended {
+                    error!(error = %error, "a turn ended in a panic; its lease runs out");
+                },
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        turns: &mut JoinSet<()>,
+        stop: &CancellationToken,
+        hard_stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let free = self.settings.concurrency.saturating_sub(u16::try_from(turns.len()).unwrap_or(u16::MAX));
+        if free == 0 {
+            return Ok(());
+        }
+        let given = Instant::now();
+        for claim in self.store.claim_due_jobs(&self.settings.name, free, self.settings.lease).await? {
+            let (worker, stop, hard_stop) = (self.clone(), stop.clone(), hard_stop.clone());
+            turns.spawn(async move {
+                worker.run_turn(claim, given, &stop, &hard_stop).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn run_turn(
+        &self,
+        claim: Claim,
+        given: Instant,
+        draining: &CancellationToken,
+        hard_stop: &CancellationToken,
+    ) -> TurnEnd {
+        let lease = HeldLease { job: claim.job.id, claim_no: claim.job.claim_no };
+        let held = self.leases.hold(lease, given, self.settings.lease, self.settings.margin);
+        let span = info_span!("job.turn", cmk.job_id = %lease.job, cmk.claim_no = lease.claim_no, cmk.turn_end = tracing::field::Empty);
+        telemetry::set_parent(&span, claim.job.traceparent.as_deref());
+        let turn = Turn {
+            store: &self.store,
+            azure: &self.azure,
+            held: &held,
+            lease_length: self.settings.lease,
+            budget: self.settings.turn_budget,
+            draining,
+            hard_stop,
+            crash: self.crash.as_ref(),
+        };
+        let end = turn.run(claim.job).instrument(span.clone()).await;
+        span.record("cmk.turn_end", tracing::field::debug(end));
+        if end != TurnEnd::Crashed
+            && let Err(error) = self.store.notify(lease.job).await
+        {
+            debug!(error = %error, "the turn's end could not be announced");
+        }
+        end
+    }
+
+    async fn sign_of_life(&self) -> bool {
+        let written = self.store.record_worker(&self.settings.name).await;
+        if let Err(error) = &written {
+            warn!(error = %error, "the sign of life could not be written");
+        }
+        written.is_ok()
+    }
+
+    /// The time until the next job is due, at least ten milliseconds.
+    async fn pause_until_due(&self) -> Duration {
+        let shortest = Duration::from_millis(10);
+        match self.store.next_due().await {
+            Ok(Some(due)) => Duration::try_from(due - self.store.clock().now()).unwrap_or(shortest).max(shortest),
+            _ => self.settings.poll,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Looks whether the target exists, or does not, as the request says.
+//!
+//! What belongs here: the look before the first change, so that a wrong name or a name that is taken costs nothing. What
+//! does not: changing the target.
+
+use serde_json::Value;
+
+use super::binding::{busy, descriptor, not_found, read_target, store_name};
+use super::spec::CheckTarget;
+use super::{Acted, Decision, Step, StepContext, StepError};
+use crate::domain::codes::Code;
+use crate::domain::facts::{Facts, TargetFact};
+use crate::domain::failure::Failure;
+use crate::services::{ReadBack, ResourceState};
+
+/// A target that exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    location: Option<String>,
+    read: ReadBack,
+}
+
+impl Step for CheckTarget {
+    type Seen = Option<Found>;
+    type Action = std::convert::Infallible;
+
+    fn doing(&self) -> String {
+        format!("looking at the target {}", self.target.name())
+    }
+
+    async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
+        let read_back = descriptor(&self.service)?.read_back;
+        let answer = read_target(cx, &self.service, &self.target).await?;
+        Ok(answer.map(|answer| Found {
+            location: answer.body.get("location").and_then(Value::as_str).map(str::to_owned),
+            read: read_back(&answer.body),
+        }))
+    }
+
+    fn decide(&self, seen: &Self::Seen, _facts: &Facts) -> Decision<Self::Action> {
+        let name = self.target.name();
+        let Some(found) = seen else {
+            return match self.create_in {
+                Some(_) => Decision::Satisfied,
+                None => Decision::Refuse(not_found(&self.target)),
+            };
+        };
+        // Also the way of a job that goes on after it has set the key: whatever state that led to, a later step deals
+        // with it.
+        if self.uses_key(&found.read) {
+            return Decision::Satisfied;
+        }
+        match (found.read.state, &self.create_in) {
+            (ResourceState::Busy, _) => Decision::Wait(busy(&self.target, false)),
+            (ResourceState::Broken, _) => {
+                let message = format!("{name} is in a failed provisioning state");
+                Decision::Refuse(Failure::new(Code::TargetNotReady, message))
+            }
+            (ResourceState::Ready, None) => Decision::Satisfied,
+            (ResourceState::Ready, Some(_)) => {
+                let message =
+                    format!("{name} exists and does not use the key {} of {}", self.key_name, self.store.name());
+                Decision::Refuse(Failure::new(Code::TargetExists, message))
+            }
+        }
+    }
+
+    async fn act(&self, action: Self::Action, _cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
+        match action {}
+    }
+
+    fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
+        let found = seen.as_ref().and_then(|f| f.location.clone());
+        let location = found.or_else(|| self.create_in.clone()).unwrap_or_default();
+        // A job that is retried after it created the target still knows that it was not there before.
+        let existed = seen.is_some() && facts.target.as_ref().is_none_or(|t| t.existed);
+        facts.target = Some(TargetFact { existed, location });
+    }
+}
+
+impl CheckTarget {
+    /// The store's URI is not known before the store exists; its name, unique in a cloud, is.
+    fn uses_key(&self, read: &ReadBack) -> bool {
+        let store = read.store_uri.as_deref().and_then(store_name);
+        read.customer_managed
+            && store.is_some_and(|s| s.eq_ignore_ascii_case(self.store.name()))
+            && read.key_name.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(&self.key_name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::testing;
+
+    fn step(create: bool) -> CheckTarget {
+        CheckTarget {
+            service: "storage-account".into(),
+            target: testing::target(),
+            create_in: create.then(|| "uksouth".to_owned()),
+            store: testing::store(),
+            key_name: "k".into(),
+        }
+    }
+
+    fn found(state: &str, key: Option<&str>) -> Option<Found> {
+        let read_back = descriptor("storage-account").expect("it is in the catalogue").read_back;
+        Some(Found { location: Some("UK South".into()), read: read_back(&testing::account(state, key)) })
+    }
+
+    #[test]
+    fn existence_must_be_as_the_request_says() {
+        let table = [
+            (false, None, "refuse target-not-found"),
+            (false, found("Succeeded", None), "satisfied"),
+            (false, found("Succeeded", Some("other")), "satisfied"),
+            (false, found("Updating", None), "wait resource-busy"),
+            (false, found("Failed", None), "refuse target-not-ready"),
+            (false, found("Failed", Some("k")), "satisfied"),
+            (true, None, "satisfied"),
+            (true, found("Succeeded", None), "refuse target-exists"),
+            (true, found("Succeeded", Some("other")), "refuse target-exists"),
+            (true, found("Succeeded", Some("K")), "satisfied"),
+            (true, found("Creating", Some("k")), "satisfied"),
+            (true, found("Creating", None), "wait resource-busy"),
+            (true, found("Failed", None), "refuse target-not-ready"),
+        ];
+        for (create, seen, want) in table {
+            assert_eq!(testing::told(step(create).decide(&seen, &Facts::default())), want, "{create} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_same_name_in_another_store_is_another_key() {
+        let mut other = found("Succeeded", Some("k"));
+        if let Some(found) = &mut other {
+            found.read.store_uri = Some("https://kv-2.vault.azure.net".into());
+        }
+        assert_eq!(testing::told(step(true).decide(&other, &Facts::default())), "refuse target-exists");
+    }
+}

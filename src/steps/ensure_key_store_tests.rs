@@ -1,0 +1,155 @@
+//! Tables of what follows from a vault, a deleted vault and no vault.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::ensure_key_store::{Change, Holder, Seen};
+use super::spec::EnsureKeyStore;
+use super::{Decision, Step, testing};
+use crate::azure::vaults::{DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku};
+use crate::domain::facts::Facts;
+use crate::domain::request::{KeyStoreCreate, Network, OnDeletedName};
+
+fn step() -> EnsureKeyStore {
+    EnsureKeyStore {
+        store: testing::store(),
+        create: None,
+        on_deleted_name: OnDeletedName::Fail,
+        may_enable_purge_protection: false,
+        needs_trusted_bypass: true,
+    }
+}
+
+fn creating(on_deleted_name: OnDeletedName) -> EnsureKeyStore {
+    let create = KeyStoreCreate {
+        location: "uksouth".into(),
+        sku: crate::domain::request::VaultSku::Standard,
+        soft_delete_retention_days: 90,
+        network: Network::default(),
+        tags: BTreeMap::new(),
+    };
+    EnsureKeyStore { create: Some(create), on_deleted_name, ..step() }
+}
+
+/// A vault as this service makes it.
+fn vault() -> Vault {
+    Vault {
+        uri: testing::STORE_URI.into(),
+        location: "uksouth".into(),
+        tenant_id: Uuid::nil(),
+        sku: VaultSku::Standard,
+        rbac: true,
+        soft_delete: true,
+        purge_protection: true,
+        retention_days: 90,
+        network: NetworkAcls { default_allow: false, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() },
+        public_access: PublicAccess::Enabled,
+        provisioning_state: Some("Succeeded".into()),
+        tags: BTreeMap::new(),
+        request_id: None,
+    }
+}
+
+fn with(change: impl FnOnce(&mut Vault)) -> Seen {
+    let mut vault = vault();
+    change(&mut vault);
+    Seen::Found(Box::new(vault))
+}
+
+fn told(step: &EnsureKeyStore, seen: &Seen) -> String {
+    testing::told(step.decide(seen, &Facts::default()))
+}
+
+#[test]
+fn a_vault_that_exists_must_have_every_protection() {
+    let table = [
+        (with(|_| {}), "satisfied"),
+        (with(|v| v.provisioning_state = None), "satisfied"),
+        (with(|v| v.provisioning_state = Some("RegisteringDns".into())), "wait dns-propagation"),
+        (with(|v| v.provisioning_state = Some("Updating".into())), "wait resource-busy"),
+        (with(|v| v.rbac = false), "refuse key-store-access-policies"),
+        (with(|v| v.soft_delete = false), "refuse key-store-unprotected"),
+        (with(|v| v.purge_protection = false), "refuse key-store-unprotected"),
+        (with(|v| v.network.bypass_trusted = false), "refuse key-store-closed"),
+        (with(|v| v.public_access = PublicAccess::Disabled), "satisfied"),
+        (with(|v| v.public_access = PublicAccess::SecuredByPerimeter), "refuse key-store-closed"),
+        (
+            with(|v| {
+                v.network.bypass_trusted = false;
+                v.network.default_allow = true;
+            }),
+            "satisfied",
+        ),
+        (
+            with(|v| {
+                v.network = NetworkAcls { default_allow: true, bypass_trusted: false, ..v.network.clone() };
+                v.public_access = PublicAccess::Disabled;
+            }),
+            "refuse key-store-closed",
+        ),
+    ];
+    for (seen, want) in table {
+        assert_eq!(told(&step(), &seen), want, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_service_that_needs_no_bypass_does_not_ask_for_it() {
+    let step = EnsureKeyStore { needs_trusted_bypass: false, ..step() };
+    assert_eq!(told(&step, &with(|v| v.network.bypass_trusted = false)), "satisfied");
+}
+
+#[test]
+fn purge_protection_is_turned_on_only_where_accepted_and_only_as_the_last_thing() {
+    let may = EnsureKeyStore { may_enable_purge_protection: true, ..step() };
+    let open = with(|v| v.purge_protection = false);
+    assert_eq!(may.decide(&open, &Facts::default()), Decision::Act(Change::Protect));
+    assert_eq!(told(&may, &with(|_| {})), "satisfied");
+    let closed = with(|v| {
+        v.purge_protection = false;
+        v.network.bypass_trusted = false;
+    });
+    assert_eq!(told(&may, &closed), "refuse key-store-closed");
+    let policies = with(|v| {
+        v.purge_protection = false;
+        v.rbac = false;
+    });
+    assert_eq!(told(&may, &policies), "refuse key-store-access-policies");
+}
+
+#[test]
+fn a_missing_vault_is_created_where_that_is_asked() {
+    assert_eq!(told(&step(), &Seen::Absent(Holder::Unknown)), "refuse key-store-not-found");
+    for holder in [Holder::Nobody, Holder::Unknown] {
+        let decision = creating(OnDeletedName::Fail).decide(&Seen::Absent(holder), &Facts::default());
+        assert_eq!(decision, Decision::Act(Change::Create));
+    }
+    assert_eq!(told(&creating(OnDeletedName::Fail), &Seen::NotReadableYet), "wait read-lag");
+}
+
+#[test]
+fn a_deleted_vault_comes_back_only_where_asked_only_as_itself_and_only_protected() {
+    let deleted = |vault_id: &str, purge_protection: bool| {
+        Seen::Absent(Holder::Deleted(DeletedVault {
+            vault_id: vault_id.to_owned(),
+            location: "uksouth".into(),
+            purge_protection,
+            scheduled_purge: None,
+        }))
+    };
+    let own = testing::store().as_str().to_uppercase();
+    let other = testing::store().as_str().replace("rg-1", "rg-2");
+    let recover = creating(OnDeletedName::Recover);
+    let accepted = EnsureKeyStore { may_enable_purge_protection: true, ..recover.clone() };
+    let table = [
+        (&creating(OnDeletedName::Fail), deleted(&own, true), "refuse key-store-soft-deleted"),
+        (&recover, deleted(&own, true), "act"),
+        (&recover, deleted(&other, true), "refuse key-store-soft-deleted"),
+        (&recover, deleted(&own, false), "refuse key-store-unprotected"),
+        (&accepted, deleted(&own, false), "act"),
+    ];
+    for (step, seen, want) in table {
+        assert_eq!(told(step, &seen), want, "{seen:?}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Logs and traces: set up once, carried through the job's row.
+//!
+//! What belongs here: the subscriber, OTLP export when it is configured, and W3C trace context in and out of a span. What
+//! does not: what is logged; nothing secret ever is.
+
+use std::collections::HashMap;
+
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+const TRACEPARENT: &str = "traceparent";
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter in `RUST_LOG` cannot be read.
+    #[error("RUST_LOG cannot be read: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The OTLP exporter could not be built.
+    #[error("OTLP export could not be set up: {0}")]
+    Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// There is a subscriber already.
+    #[error("telemetry was set up twice: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Keeps export alive; `shutdown` sends what is left.
+#[derive(Debug, Default)]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+/// Sets up logs on standard error and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its traces form is set, export of traces
+/// over OTLP/HTTP. `default_filter` counts where `RUST_LOG` is not set.
+pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, TelemetryError> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
+        _ => EnvFilter::try_new(default_filter)?,
+    };
+    let logs = match format {
+        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+        LogFormat::Json => {
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
+        }
+    };
+    let provider = tracer_provider()?;
+    let export = provider.as_ref().map(|provider| {
+        // Spans are exported whatever the logs show: a trace with holes helps nobody.
+        let tracer = provider.tracer("cmk");
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("cmk=debug,info"))
+    });
+    tracing_subscriber::registry().with(logs.with_filter(filter)).with(export).try_init()?;
+    Ok(Telemetry(provider))
+}
+
+fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let configured = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
+    if !configured {
+        return Ok(None);
+    }
+    // The blocking client runs on the batch processor's own thread; the async one has no runtime there.
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().build()?;
+    let resource = opentelemetry_sdk::Resource::builder().with_service_name("cmk").build();
+    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+}
+
+impl Telemetry {
+    /// Sends what is left. Blocks for at most a few seconds on its own thread.
+    pub async fn shutdown(self) {
+        if let Some(provider) = self.0 {
+            let _ = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        }
+    }
+}
+
+/// Makes `span` a child of a W3C trace context, where there is a valid one.
+pub fn set_parent(span: &Span, traceparent: Option<&str>) {
+    let Some(traceparent) = traceparent else { return };
+    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let parent = TraceContextPropagator::new().extract(&carrier);
+    if parent.span().span_context().is_valid() {
+        // It fails only where no OpenTelemetry layer listens; then there is no trace to join.
+        let _ = span.set_parent(parent);
+    }
+}
+
+/// The W3C trace context of `span`, where it is part of a trace.
+pub fn traceparent_of(span: &Span) -> Option<String> {
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+    carrier.remove(TRACEPARENT)
+}
+
+/// The id of the trace that `span` is part of, in hexadecimal.
+pub fn trace_id_of(span: &Span) -> Option<String> {
+    let context = span.context();
+    let span = context.span();
+    let id = span.span_context();
+    id.is_valid().then(|| id.trace_id().to_string())
+}

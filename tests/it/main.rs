@@ -1,0 +1,9 @@
+//! The integration tests, in one binary.
+
+mod architecture;
+mod crash;
+mod golden;
+mod postgres;
+mod propagation;
+mod steps;
+mod support;

@@ -1,0 +1,4 @@
+//! What several tests need. A test's own builders stay with the test.
+
+pub mod database;
+pub mod world;

@@ -1,0 +1,237 @@
+//! A whole world for one test: the simulator, a database, the store, and workers whose time the test moves.
+//!
+//! The service's clock and the simulator's stand still until the test moves both, so a wait of minutes takes
+//! milliseconds and ends at an exact time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure_sim::{Filter, Options, Propagation, Simulator};
+use cmk::azure::cloud::CustomCloud;
+use cmk::azure::{Azure, AzureSettings, CallContext, Cloud, CredentialSettings, Timeouts};
+use cmk::clock::Clock;
+use cmk::domain::ids::JobId;
+use cmk::domain::job::{JobKind, JobState};
+use cmk::domain::request::CmkRequest;
+use cmk::engine::{TurnEnd, Worker, WorkerSettings};
+use cmk::plan::plan;
+use cmk::services::rules;
+use cmk::store::notify::NewsHub;
+use cmk::store::{Accepted, Job, NewJob, Store};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::database::TestDatabase;
+
+/// More turns than any job of these tests needs; reaching it means that a job does not end.
+const MAX_TURNS: usize = 2000;
+
+/// One test's world.
+pub struct World {
+    /// Azure's stand-in.
+    pub sim: Simulator,
+    /// The jobs.
+    pub store: Store,
+    /// The clients, signed in as the simulator's owner.
+    pub azure: Arc<Azure>,
+    /// The service's clock.
+    pub clock: Clock,
+    /// The database, which lives as long as the world.
+    pub database: TestDatabase,
+}
+
+/// Applies the real migrations.
+pub fn migrate(pool: sqlx::PgPool) -> futures::future::BoxFuture<'static, Result<(), sqlx::Error>> {
+    Box::pin(async move { Ok(cmk::store::MIGRATIONS.run(&pool).await?) })
+}
+
+impl World {
+    /// A world in which everything is visible at once.
+    pub async fn instant() -> Self {
+        Self::start(Propagation::instant()).await
+    }
+
+    /// A world with these lags.
+    pub async fn start(propagation: Propagation) -> Self {
+        let options = Options { propagation, fast_keys: true, ..Options::default() };
+        let sim = Simulator::start(options).await.expect("the simulator starts");
+        sim.clock().freeze();
+        let clock = Clock::manual(sim.clock().now());
+        let database = TestDatabase::new(migrate).await;
+        let store = Store::new(database.pool.clone(), clock.clone());
+        let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
+        Self { sim, store, azure, clock, database }
+    }
+
+    /// Moves both clocks, never backwards.
+    pub fn advance_to(&self, to: OffsetDateTime) {
+        self.clock.advance_to(to);
+        self.sim.clock().set(self.clock.now());
+    }
+
+    /// Moves both clocks forward.
+    pub fn advance(&self, by: Duration) {
+        self.advance_to(self.clock.now() + by);
+    }
+
+    /// A worker of this world.
+    pub fn worker(&self) -> Worker {
+        let name = format!("test-{}", Uuid::new_v4());
+        Worker::new(self.store.clone(), Arc::clone(&self.azure), NewsHub::new(), WorkerSettings::named(name))
+    }
+
+    /// Accepts a request as the API would.
+    pub async fn submit(&self, body: &Value) -> JobId {
+        let request = parse(body);
+        let (descriptor, faults) = rules::check(&request);
+        assert!(faults.is_empty(), "{faults:?}");
+        let descriptor = descriptor.expect("the target's type is known");
+        let plan = plan(&request, descriptor);
+        let id = JobId::generate();
+        let job = NewJob {
+            id,
+            kind: JobKind::Provision,
+            service: descriptor.slug,
+            requested_by: "test",
+            request: &request,
+            plan: &plan,
+            traceparent: None,
+        };
+        match self.store.insert_job(&job, None).await.expect("the database takes the job") {
+            Accepted::New(_) => id,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    /// The job as it is.
+    pub async fn job(&self, id: JobId) -> Job {
+        self.store.get_job(id).await.expect("the database answers").expect("the job exists")
+    }
+
+    /// Lets a worker run the job to its end, moving time to each next look. A turn that crashed is followed by another
+    /// worker once the lease has run out.
+    pub async fn run_to_end(&self, worker: &Worker, id: JobId) -> Job {
+        for _ in 0..MAX_TURNS {
+            worker.tick().await.expect("the database answers");
+            let job = self.job(id).await;
+            if job.state.is_final() {
+                return job;
+            }
+            let due = self.store.next_due().await.expect("the database answers").expect("an unfinished job is due");
+            // A lease has ended when its end lies in the past.
+            self.advance_to(due + Duration::from_millis(1));
+        }
+        panic!("the job did not end: {:?}", self.job(id).await);
+    }
+
+    /// Submits and runs to the end.
+    pub async fn provision(&self, body: &Value) -> Job {
+        let id = self.submit(body).await;
+        self.run_to_end(&self.worker(), id).await
+    }
+
+    /// Submits and runs to the end, which must be success.
+    pub async fn succeed(&self, body: &Value) -> Job {
+        let job = self.provision(body).await;
+        assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
+        job
+    }
+
+    /// Requests that changed something in the simulator.
+    pub fn changes(&self) -> Vec<String> {
+        let filter = Filter { changed: Some(true), mutating: Some(true), ..Filter::default() };
+        self.sim.journal().find(&filter).into_iter().map(|e| format!("{} {}", e.method, e.path)).collect()
+    }
+
+    /// Requests that asked for a change, also those that were refused.
+    pub fn writes(&self) -> usize {
+        self.sim.journal().count(&Filter { mutating: Some(true), ..Filter::default() })
+    }
+
+    /// An id in the simulator's subscription.
+    pub fn id(&self, group: &str, resource_type: &str, name: &str) -> String {
+        format!("/subscriptions/{}/resourceGroups/{group}/providers/{resource_type}/{name}", self.sim.subscription_id())
+    }
+
+    /// The seed's request: everything is to be created.
+    pub fn seed(&self) -> Value {
+        let group = "rg-cmk-demo";
+        json!({
+            "target": {
+                "resourceId": self.id(group, "Microsoft.Storage/storageAccounts", "stcmkdemo1"),
+                "create": { "location": "uksouth" },
+            },
+            "keyStore": {
+                "resourceId": self.id(group, "Microsoft.KeyVault/vaults", "kvcmkdemo1"),
+                "create": { "location": "uksouth", "network": { "allowedIps": ["203.0.113.0/24"] } },
+            },
+            "key": { "name": "sa-cmk-key" },
+            "createResourceGroups": true,
+        })
+    }
+
+    /// The seed's request for an account that exists in a group of its own; vault and identity are to be created.
+    pub fn seed_for_existing(&self) -> Value {
+        let mut body = self.seed();
+        body["target"] = json!({ "resourceId": self.id("rg-app", "Microsoft.Storage/storageAccounts", "stcmkdemo1") });
+        let identity = self.id("rg-cmk-demo", "Microsoft.ManagedIdentity/userAssignedIdentities", "id-stcmkdemo1");
+        body["identity"] = json!({ "resourceId": identity, "create": {} });
+        body
+    }
+
+    /// Makes the account that [`World::seed_for_existing`] names, with a Microsoft-managed key.
+    pub async fn make_existing_account(&self) {
+        let group = format!("/subscriptions/{}/resourceGroups/rg-app", self.sim.subscription_id());
+        self.put(&group, "2025-04-01", &json!({ "location": "uksouth" })).await;
+        let account = self.id("rg-app", "Microsoft.Storage/storageAccounts", "stcmkdemo1");
+        let body = json!({
+            "location": "uksouth", "kind": "StorageV2", "sku": { "name": "Standard_LRS" }, "properties": {}
+        });
+        self.put(&account, "2026-04-01", &body).await;
+        self.advance(Duration::from_secs(60));
+    }
+
+    /// Writes to the simulator as its owner.
+    pub async fn put(&self, path: &str, api_version: &str, body: &Value) {
+        let cx = CallContext::new(Uuid::new_v4());
+        self.azure.arm.put(&cx, path, api_version, body).await.expect("the simulator takes what the test arranges");
+    }
+
+    /// Forgets everything in the simulator, for the next case of a table.
+    pub fn forget_azure(&self) {
+        self.sim.reset();
+    }
+}
+
+/// Reads a body that has no fault.
+pub fn parse(body: &Value) -> CmkRequest {
+    let (request, faults) = cmk::domain::request_parse::parse(body);
+    assert!(faults.is_empty(), "{faults:?}");
+    request.expect("a request without faults is complete")
+}
+
+/// The simulator as a custom cloud.
+pub fn azure_settings(sim: &Simulator) -> AzureSettings {
+    let cloud = Cloud::custom(CustomCloud {
+        name: "simulator".into(),
+        arm: sim.arm_url(),
+        authority_host: sim.login_url(),
+        arm_scope: None,
+        vault_suffix: sim.vault_suffix(),
+        hsm_suffix: sim.hsm_suffix(),
+        extra_ca_pem: Some(sim.ca_pem().as_bytes().to_vec()),
+    });
+    AzureSettings {
+        cloud: cloud.expect("the simulator's addresses are a cloud's"),
+        credential: CredentialSettings::ClientSecret {
+            tenant_id: sim.tenant_id().to_owned(),
+            client_id: sim.client_id().to_owned(),
+            secret: sim.client_secret().into(),
+        },
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// The ends of a worker's turns, for tests that run single turns.
+pub type Ends = Vec<TurnEnd>;
