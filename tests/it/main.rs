@@ -3,6 +3,7 @@
 mod architecture;
 mod crash;
 mod golden;
+mod openapi;
 mod postgres;
 mod propagation;
 mod steps;
