@@ -10,6 +10,7 @@ pub mod facts;
 pub mod failure;
 pub mod ids;
 pub mod job;
+pub mod json;
 pub mod reader;
 pub mod request;
 pub mod request_parse;

@@ -28,7 +28,7 @@ pub use control::{CancelOutcome, RetryOutcome};
 pub use events::{Event, EventKind};
 pub use health::{Health, MigrationState};
 pub use progress::{LeaseLost, Recorded};
-pub use read::{JobFilter, MAX_PAGE};
+pub use read::{JobFilter, JobMark, MAX_PAGE};
 pub use rows::{Job, StepRow};
 
 use crate::clock::Clock;

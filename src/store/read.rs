@@ -37,6 +37,17 @@ pub struct JobFilter {
     pub before: Option<JobId>,
 }
 
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobMark {
+    /// Its state.
+    pub state: JobState,
+    /// Grows with every visible change.
+    pub version: i64,
+    /// Number of its last event.
+    pub event_seq: i64,
+}
+
 impl Store {
     /// A job with its steps.
     pub async fn get_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -52,6 +63,18 @@ impl Store {
                 .await?;
         let steps = steps.into_iter().map(StepDbRow::into_step).collect::<Result<_, _>>()?;
         row.into_job(steps).map(Some)
+    }
+
+    /// Where a job is, without reading all of it: cheap enough to ask every second.
+    pub async fn get_mark(&self, id: JobId) -> Result<Option<JobMark>, StoreError> {
+        let row: Option<(String, i64, i64)> =
+            sqlx::query_as("select state, version, event_seq from jobs where id = $1")
+                .bind(id.0)
+                .fetch_optional(&self.pool)
+                .await?;
+        let Some((state, version, event_seq)) = row else { return Ok(None) };
+        let state = JobState::find(&state).ok_or_else(|| StoreError::Corrupt(format!("job {id}: unknown state")))?;
+        Ok(Some(JobMark { state, version, event_seq }))
     }
 
     /// The number that grows with every visible change of a job.

@@ -4,6 +4,7 @@ mod architecture;
 mod crash;
 mod golden;
 mod interruptions;
+mod openapi;
 mod postgres;
 mod propagation;
 mod steps;

@@ -1,0 +1,119 @@
+//! The HTTP API: parse, call the store, answer.
+//!
+//! What belongs here: routes, wire types, and how both are described in OpenAPI. What does not: Azure, which a handler
+//! cannot reach even by mistake, and running jobs, which the workers do.
+
+mod accept;
+mod caller;
+mod context;
+mod docs;
+mod errors;
+mod events;
+mod examples;
+mod extract;
+mod health;
+mod intake;
+mod job_actions;
+mod job_filter;
+mod jobs;
+mod layers;
+pub mod openapi;
+mod plans;
+mod problem;
+mod router;
+mod services;
+mod stream;
+mod summary;
+mod views;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+use crate::store::notify::NewsHub;
+
+pub use problem::{Problem, ProblemBody};
+pub use router::{router, router_with};
+
+/// What the API needs from the process it runs in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    /// Where jobs are.
+    pub store: Store,
+    /// Where news of jobs is heard; somebody must feed it ([`NewsHub::run`]), or waits and streams only poll.
+    pub news: NewsHub,
+    /// Cancelled when the process shuts down: ends waits and streams.
+    pub shutdown: CancellationToken,
+    /// Bounds.
+    pub settings: ApiSettings,
+}
+
+/// The API's bounds.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// How many requests are handled at the same time; more are answered 429. Waits and streams do not count.
+    pub max_in_flight: usize,
+    /// How many requests wait (`Prefer: wait`) at the same time; more are answered at once, as if they had not asked.
+    pub max_waits: usize,
+    /// How many event streams are open at the same time; more are answered 429.
+    pub max_streams: usize,
+    /// How long a request may take, the time it asked to wait not counted.
+    pub request_timeout: Duration,
+    /// The longest `Prefer: wait`.
+    pub max_wait: Duration,
+    /// How often waits and streams look by themselves, in case news was lost.
+    pub poll: Duration,
+    /// How often an idle event stream sends a comment.
+    pub heartbeat: Duration,
+    /// How long the readiness check waits for the database.
+    pub readiness_timeout: Duration,
+    /// A worker must have asked for work within this time for the service to be ready.
+    pub max_claim_age: Duration,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 512,
+            max_waits: 256,
+            max_streams: 256,
+            request_timeout: Duration::from_secs(30),
+            max_wait: Duration::from_secs(55),
+            poll: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(15),
+            readiness_timeout: Duration::from_secs(2),
+            max_claim_age: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The state behind the handlers: what was handed in, and the counters of the bounds.
+#[derive(Clone, Debug)]
+struct Api {
+    store: Store,
+    news: NewsHub,
+    shutdown: CancellationToken,
+    settings: Arc<ApiSettings>,
+    in_flight: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl From<ApiState> for Api {
+    fn from(state: ApiState) -> Self {
+        let permits = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
+        Self {
+            in_flight: permits(state.settings.max_in_flight),
+            waits: permits(state.settings.max_waits),
+            streams: permits(state.settings.max_streams),
+            store: state.store,
+            news: state.news,
+            shutdown: state.shutdown,
+            settings: Arc::new(state.settings),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The catalogue of services.
+//!
+//! What belongs here: descriptors in wire form. What does not: the descriptors (`crate::services`).
+
+use axum::Json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::extract::Name;
+use super::openapi::problems;
+use super::problem::Problem;
+use crate::domain::codes::Code;
+use crate::domain::request::{IdentityKind, KeyType, KeyVersion};
+use crate::services::{ALL, ServiceDescriptor, find};
+
+problems!(ListServicesProblems: InvalidParameter);
+problems!(GetServiceProblems: InvalidParameter, NotFound);
+
+/// How one Azure service takes a customer-managed key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceView {
+    /// The service's name in this API; never renamed.
+    #[schema(example = "storage-account")]
+    slug: String,
+    /// The service's name in Azure's words.
+    display_name: String,
+    /// The ARM type of a target.
+    #[schema(example = "Microsoft.Storage/storageAccounts")]
+    arm_type: String,
+    /// The api-version used for it.
+    api_version: String,
+    /// The rule for a target's name.
+    name_rule: String,
+    /// Whether a target that exists can be changed in place.
+    changes_existing: bool,
+    /// Whether a target can be created with its key in the first PUT.
+    creates: bool,
+    /// Identity kinds for a target that exists.
+    identity_kinds: Vec<IdentityKind>,
+    /// Identity kinds for a target that is created.
+    identity_kinds_at_creation: Vec<IdentityKind>,
+    /// Key types.
+    key_types: Vec<KeyType>,
+    /// Sizes of RSA keys, in bits.
+    key_sizes: Vec<u16>,
+    /// Whether the target can follow new versions of the key, be pinned to one, or both.
+    key_versions: Vec<KeyVersion>,
+    /// Whether Azure takes keys of a Managed HSM for it. Requests for them are not accepted yet.
+    managed_hsm: bool,
+    /// Whether key store and target must be in one region.
+    same_region: bool,
+    /// Whether the key store must let trusted Microsoft services pass.
+    needs_trusted_bypass: bool,
+    /// Whether the target can go back to a key that Microsoft manages.
+    reversible: bool,
+    /// The role its identity gets on the key store.
+    role: RoleView,
+    /// What a created target is where the request does not say.
+    create_defaults: CreateDefaultsView,
+    /// Members of `target.create.properties` that a request may not set.
+    reserved_properties: Vec<String>,
+    /// What a caller should know.
+    notes: Vec<String>,
+    /// What Azure's documentation leaves open.
+    unverified: Vec<String>,
+}
+
+/// A role of Azure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(super) struct RoleView {
+    /// Its name.
+    name: String,
+    /// The role definition's GUID, the same in every tenant.
+    id: Uuid,
+}
+
+/// What a created target is where the request does not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(super) struct CreateDefaultsView {
+    /// The SKU's name.
+    sku: String,
+    /// The kind.
+    kind: String,
+}
+
+/// Every service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(super) struct ServiceList {
+    /// The services.
+    pub(super) items: Vec<ServiceView>,
+}
+
+/// List the services
+///
+/// What each Azure service allows and needs.
+#[utoipa::path(get, path = "/v1/services", tag = "catalogue",
+    responses((status = 200, description = "Every service.", body = ServiceList), ListServicesProblems))]
+pub(super) async fn list_services() -> Json<ServiceList> {
+    Json(list())
+}
+
+/// The catalogue.
+pub(super) fn list() -> ServiceList {
+    ServiceList { items: ALL.iter().map(|d| ServiceView::from(*d)).collect() }
+}
+
+/// Get a service
+///
+/// What one Azure service allows and needs.
+#[utoipa::path(get, path = "/v1/services/{slug}", tag = "catalogue",
+    params(("slug" = String, Path, description = "The service's name in this API.", example = "storage-account")),
+    responses((status = 200, description = "The service.", body = ServiceView), GetServiceProblems))]
+pub(super) async fn get_service(Name(slug): Name) -> Result<Json<ServiceView>, Problem> {
+    let no_such =
+        || Problem::new(Code::NotFound).detail("there is no service of this name").link("services", "/v1/services");
+    find(&slug).map(|d| Json(d.into())).ok_or_else(no_such)
+}
+
+impl From<&ServiceDescriptor> for ServiceView {
+    fn from(d: &ServiceDescriptor) -> Self {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        Self {
+            slug: d.slug.to_owned(),
+            display_name: d.display_name.to_owned(),
+            arm_type: d.arm_type.to_owned(),
+            api_version: d.api_version.to_owned(),
+            name_rule: d.name_rule.1.to_owned(),
+            changes_existing: d.changes_existing,
+            creates: !d.identity_kinds_at_creation.is_empty(),
+            identity_kinds: d.identity_kinds.to_vec(),
+            identity_kinds_at_creation: d.identity_kinds_at_creation.to_vec(),
+            key_types: d.key_types.to_vec(),
+            key_sizes: d.key_sizes.to_vec(),
+            key_versions: d.key_versions.to_vec(),
+            managed_hsm: d.managed_hsm,
+            same_region: d.same_region,
+            needs_trusted_bypass: d.needs_trusted_bypass,
+            reversible: d.reversible,
+            role: RoleView { name: d.vault_role.name.clone().into_owned(), id: d.vault_role.id },
+            create_defaults: CreateDefaultsView {
+                sku: d.create_defaults.0.to_owned(),
+                kind: d.create_defaults.1.to_owned(),
+            },
+            reserved_properties: owned(d.reserved_properties),
+            notes: owned(d.notes),
+            unverified: owned(d.unverified),
+        }
+    }
+}
