@@ -85,8 +85,10 @@ fn leaf_params(suffix: &str) -> io::Result<CertificateParams> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.push(suffix.to_owned());
     names.push(format!("*.{suffix}"));
-    // rustls takes no wildcard directly under a top-level domain, as `*.localhost` is.
-    names.extend(["management", "login", "graph"].map(|host| format!("{host}.{suffix}")));
+    // OpenSSL takes no wildcard directly under a top-level name such as `localhost`, so these are spelled out.
+    for host in ["management", "login", "graph", "portal"] {
+        names.push(format!("{host}.{suffix}"));
+    }
     for zone in ["vault", "managedhsm", "blob", "queue", "table", "file", "dfs", "web"] {
         names.push(format!("*.{zone}.{suffix}"));
     }

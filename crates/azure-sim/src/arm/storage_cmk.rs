@@ -114,13 +114,14 @@ impl Encryption {
         }))
     }
 
-    /// Notes what was found; a change of key is a rotation.
+    /// Notes what was found. A change of key is a rotation; for the same key the data key stays as it was wrapped.
     pub fn settle(&mut self, found: &Usable, wrapped: Vec<u8>, now: OffsetDateTime) {
-        let since = match &self.current {
-            Some(current) if current.kid == found.kid => current.since,
-            _ => now,
-        };
-        self.current = Some(Current { kid: found.kid.clone(), expires: found.expires, since, wrapped });
+        match &mut self.current {
+            Some(current) if current.kid == found.kid => current.expires = found.expires,
+            current => {
+                *current = Some(Current { kid: found.kid.clone(), expires: found.expires, since: now, wrapped });
+            }
+        }
     }
 
     pub fn render(&self, created: OffsetDateTime) -> Value {
