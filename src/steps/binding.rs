@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::context::missing;
-use super::windows::Moment;
-use super::{Acted, NotYet, StepContext, StepError};
+use super::windows::{Moment, READ_LAG};
+use super::{Acted, NotYet, StepContext, StepError, WaitReason};
 use crate::azure::{Answer, AzureError, AzureErrorKind, resources};
 use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
@@ -21,6 +21,23 @@ pub(super) fn descriptor(slug: &str) -> Result<&'static ServiceDescriptor, Failu
     services::find(slug).ok_or_else(|| Failure::new(Code::StepDefect, format!("the service {slug} is not known")))
 }
 
+/// The target as a step that changes it finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Its body; `None` where it does not exist.
+    pub(super) target: Option<Value>,
+    /// Whether the step changed it before, and no operation tells any more how that ended.
+    pub(super) changed: bool,
+    /// Whether that was so short a time ago that reads may be late.
+    pub(super) just_changed: bool,
+}
+
+/// Looks at the target on behalf of a step that changes it.
+pub(super) async fn look(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Result<Seen, StepError> {
+    let target = read_target(cx, slug, target).await?.map(|answer| answer.body);
+    Ok(Seen { target, changed: cx.progress.is_some(), just_changed: cx.changed_within(READ_LAG) })
+}
+
 /// Reads the target.
 pub(super) async fn read_target(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Result<Option<Answer>, StepError> {
     let descriptor = descriptor(slug)?;
@@ -28,13 +45,27 @@ pub(super) async fn read_target(cx: &StepContext<'_>, slug: &str, target: &ArmId
 }
 
 /// What an answer to a PUT or PATCH of the target means.
-pub(super) fn acted(answer: Answer) -> Acted<Option<Value>> {
+pub(super) fn acted(answer: Answer) -> Acted<Seen> {
     if answer.operation.is_some() || answer.status == 202 {
         return Acted::Accepted { operation: answer.operation, retry_after: answer.retry_after };
     }
     match answer.body {
-        body @ Value::Object(_) => Acted::Seen(Some(body)),
+        body @ Value::Object(_) => Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true }),
         _ => Acted::Done,
+    }
+}
+
+/// What a step waits for whose change does not read back yet.
+pub(super) fn late(target: &ArmId) -> WaitReason {
+    WaitReason::new("read-lag", format!("{} was changed, and the change cannot be read back yet", target.name()))
+}
+
+/// What a step waits for that finds the target being changed.
+pub(super) fn busy(target: &ArmId, by_us: bool) -> WaitReason {
+    if by_us {
+        WaitReason::new("azure-operation", format!("Azure is at work on {}", target.name()))
+    } else {
+        WaitReason::new("resource-busy", format!("{} is being changed by another operation", target.name()))
     }
 }
 
@@ -150,7 +181,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_look_unless_azure_is_still_at_work() {
-        assert_eq!(acted(answer(200, json!({"a": 1}))), Acted::Seen(Some(json!({"a": 1}))));
+        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true };
+        assert_eq!(acted(answer(200, json!({"a": 1}))), Acted::Seen(seen));
         assert_eq!(acted(answer(200, Value::Null)), Acted::Done);
         assert_eq!(acted(answer(202, Value::Null)), Acted::Accepted { operation: None, retry_after: None });
     }

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::binding::{descriptor, not_found, read_target, store_name};
+use super::binding::{busy, descriptor, not_found, read_target, store_name};
 use super::spec::CheckTarget;
-use super::{Acted, Decision, Step, StepContext, StepError, WaitReason};
+use super::{Acted, Decision, Step, StepContext, StepError};
 use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, TargetFact};
 use crate::domain::failure::Failure;
@@ -51,10 +51,7 @@ impl Step for CheckTarget {
             return Decision::Satisfied;
         }
         match (found.read.state, &self.create_in) {
-            (ResourceState::Busy, _) => Decision::Wait(WaitReason::new(
-                "resource-busy",
-                format!("{name} is being changed by another operation"),
-            )),
+            (ResourceState::Busy, _) => Decision::Wait(busy(&self.target, false)),
             (ResourceState::Broken, _) => {
                 let message = format!("{name} is in a failed provisioning state");
                 Decision::Refuse(Failure::new(Code::TargetNotReady, message))

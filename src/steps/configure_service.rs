@@ -1,28 +1,264 @@
-//! Makes sure that the target uses the key.
+//! Makes sure that the target uses the key: creates it with the key, or sets the key in place.
+//!
+//! What belongs here: the one change that the whole plan is for. It is also the last probe of the identity's access,
+//! because only the service can use its identity: while Azure refuses it because of the key, that means "not yet". What
+//! does not: proving the result (`verify`).
 
+use serde_json::Value;
+
+use super::binding::{self, Seen, Wanted, acted, busy, descriptor, late, not_found};
 use super::spec::ConfigureService;
-use super::{Acted, Decision, Step, StepContext, StepError};
+use super::windows::Moment;
+use super::{Acted, Decision, NotYet, Step, StepContext, StepError};
+use crate::azure::{AzureError, AzureErrorKind, resources};
+use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
+use crate::domain::failure::Failure;
+use crate::services::{Binding, ResourceState, ServiceDescriptor, merged_identity};
+
+/// One change of the target, with its body.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Create it.
+    Put(Value),
+    /// Change it in place.
+    Patch(Value),
+}
 
 impl Step for ConfigureService {
-    type Seen = ();
-    type Action = std::convert::Infallible;
+    type Seen = Seen;
+    type Action = Change;
 
     fn doing(&self) -> String {
-        todo!()
+        match self.create {
+            Some(_) => format!("creating {} with the key", self.target.name()),
+            None => format!("setting the key of {}", self.target.name()),
+        }
     }
 
-    async fn observe(&self, _cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        todo!()
+    async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
+        binding::look(cx, &self.service, &self.target).await
     }
 
-    fn decide(&self, _seen: &Self::Seen, _facts: &Facts) -> Decision<Self::Action> {
-        todo!()
+    fn decide(&self, seen: &Self::Seen, facts: &Facts) -> Decision<Self::Action> {
+        let wanted = Wanted::new(self.identity_kind, self.version, facts);
+        match descriptor(&self.service).and_then(|descriptor| Ok((descriptor, wanted?))) {
+            Ok((descriptor, wanted)) => match &seen.target {
+                Some(target) => self.judge(target, seen, descriptor, &wanted),
+                None => self.judge_absent(seen, descriptor, &wanted),
+            },
+            Err(failure) => Decision::Refuse(failure),
+        }
     }
 
-    async fn act(&self, action: Self::Action, _cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
-        match action {}
+    async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
+        let (arm, version) = (&cx.azure.arm, descriptor(&self.service)?.api_version);
+        let answer = match action {
+            Change::Put(body) => resources::put(arm, &cx.call, &self.target, version, &body).await?,
+            Change::Patch(body) => resources::patch(arm, &cx.call, &self.target, version, &body).await?,
+        };
+        Ok(acted(answer))
     }
 
     fn learn(&self, _seen: &Self::Seen, _facts: &mut Facts, _cx: &StepContext<'_>) {}
+
+    fn not_yet(&self, error: &AzureError, cx: &StepContext<'_>) -> Option<NotYet> {
+        self.refusal(error, &Moment::of(cx))
+    }
+}
+
+impl ConfigureService {
+    fn judge(&self, target: &Value, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
+        let name = self.target.name();
+        let refuse = |code, message| Decision::Refuse(Failure::new(code, message));
+        let read = (descriptor.read_back)(target);
+        if read.state == ResourceState::Busy {
+            return Decision::Wait(busy(&self.target, seen.changed));
+        }
+        // Only what this plan created, or another run of it, uses the key already. Anything else is not ours to change.
+        if self.create.is_some() && !wanted.uses_key(&read) {
+            let message = format!("{name} exists and does not use the key {}", wanted.key_name);
+            return refuse(Code::TargetExists, message);
+        }
+        let binding = || wanted.binding(target.get("identity"));
+        match read.state {
+            ResourceState::Ready if wanted.differences(&read).is_empty() => Decision::Satisfied,
+            ResourceState::Broken if seen.changed => {
+                refuse(Code::TargetNotReady, format!("{name} is in a failed provisioning state after the change"))
+            }
+            ResourceState::Ready if seen.just_changed => Decision::Wait(late(&self.target)),
+            // A broken resource is repaired by the same change again: Azure offers no other way but deleting it.
+            _ => Decision::Act(Change::Patch((descriptor.configure_body)(&binding()))),
+        }
+    }
+
+    fn judge_absent(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
+        match &self.create {
+            None => Decision::Refuse(not_found(&self.target)),
+            Some(_) if seen.just_changed => Decision::Wait(late(&self.target)),
+            Some(create) => Decision::Act(Change::Put((descriptor.create_body)(&wanted.binding(None), create))),
+        }
+    }
+
+    fn refusal(&self, error: &AzureError, moment: &Moment) -> Option<NotYet> {
+        let (name, timeout) = (self.target.name(), self.access_timeout.approximate());
+        match error.kind {
+            AzureErrorKind::KeyVaultAccess => {
+                Some(moment.access(timeout, format!("The identity of {name} has no access to the key yet")))
+            }
+            AzureErrorKind::KeyVaultClosed => {
+                let text = format!("The key store's firewall does not let {name} through yet");
+                Some(moment.firewall(timeout, Code::KeyStoreClosed, text))
+            }
+            _ => binding::identity_lag(error, moment, &self.target),
+        }
+    }
+}
+
+impl Wanted {
+    /// What a body is built from. `existing` is the target's identity member: whatever it has stays attached.
+    fn binding(&self, existing: Option<&Value>) -> Binding {
+        Binding {
+            store_uri: self.store_uri.clone(),
+            key_name: self.key_name.clone(),
+            key_version: self.version.clone(),
+            identity: self.identity.clone(),
+            identity_member: merged_identity(existing, &self.identity),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::duration::IsoDuration;
+    use crate::domain::request::{IdentityKind, KeyVersion, TargetCreate};
+    use crate::steps::testing;
+    use serde_json::{Map, json};
+    use std::collections::BTreeMap;
+
+    fn step(create: bool, version: KeyVersion) -> ConfigureService {
+        let create = create.then(|| TargetCreate {
+            location: "uksouth".into(),
+            sku: None,
+            kind: None,
+            tags: BTreeMap::new(),
+            properties: Map::new(),
+        });
+        ConfigureService {
+            service: "storage-account".into(),
+            target: testing::target(),
+            create,
+            identity_kind: IdentityKind::UserAssigned,
+            version,
+            access_timeout: IsoDuration::parse("PT20M").expect("a duration"),
+        }
+    }
+
+    fn seen(state: &str, key: Option<&str>) -> Seen {
+        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false }
+    }
+
+    fn absent() -> Seen {
+        Seen { target: None, changed: false, just_changed: false }
+    }
+
+    /// A decision's name, and for a change also its method.
+    fn told(step: &ConfigureService, seen: &Seen) -> String {
+        match step.decide(seen, &testing::facts()) {
+            Decision::Act(Change::Put(_)) => "put".to_owned(),
+            Decision::Act(Change::Patch(_)) => "patch".to_owned(),
+            other => testing::told(other),
+        }
+    }
+
+    #[test]
+    fn an_existing_target_is_changed_in_place_until_it_reads_back() {
+        let step = step(false, KeyVersion::Latest);
+        let changed = |seen: Seen| Seen { changed: true, ..seen };
+        let just = |seen: Seen| Seen { just_changed: true, ..changed(seen) };
+        let table = [
+            (absent(), "refuse target-not-found"),
+            (seen("Succeeded", None), "patch"),
+            (seen("Succeeded", Some("other")), "patch"),
+            (seen("Succeeded", Some("k")), "satisfied"),
+            (seen("Updating", Some("k")), "wait resource-busy"),
+            (changed(seen("Updating", Some("k"))), "wait azure-operation"),
+            (just(seen("Succeeded", None)), "wait read-lag"),
+            (changed(seen("Succeeded", None)), "patch"),
+            (just(seen("Succeeded", Some("k"))), "satisfied"),
+            (seen("Failed", Some("k")), "patch"),
+            (changed(seen("Failed", Some("k"))), "refuse target-not-ready"),
+        ];
+        for (seen, want) in table {
+            assert_eq!(told(&step, &seen), want, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_target_is_created_with_the_key_and_another_one_is_never_changed() {
+        let step = step(true, KeyVersion::Latest);
+        let table = [
+            (absent(), "put"),
+            (Seen { changed: true, just_changed: true, ..absent() }, "wait read-lag"),
+            (Seen { changed: true, ..absent() }, "put"),
+            (seen("Succeeded", None), "refuse target-exists"),
+            (seen("Succeeded", Some("other")), "refuse target-exists"),
+            (seen("Failed", None), "refuse target-exists"),
+            (seen("Creating", None), "wait resource-busy"),
+            (seen("Succeeded", Some("k")), "satisfied"),
+            (seen("Failed", Some("k")), "patch"),
+        ];
+        for (seen, want) in table {
+            assert_eq!(told(&step, &seen), want, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn pin_and_identity_count_too() {
+        let mut pinned = seen("Succeeded", Some("k"));
+        let pointer = "/properties/encryption/keyvaultproperties/keyversion";
+        *pinned.target.as_mut().and_then(|t| t.pointer_mut(pointer)).expect("it is there") = json!(testing::VERSION);
+        assert_eq!(told(&step(false, KeyVersion::Pinned), &pinned), "satisfied");
+        assert_eq!(told(&step(false, KeyVersion::Latest), &pinned), "patch");
+        assert_eq!(told(&step(false, KeyVersion::Pinned), &seen("Succeeded", Some("k"))), "patch");
+        assert_eq!(told(&step(true, KeyVersion::Pinned), &seen("Succeeded", Some("k"))), "patch");
+
+        let mut other = seen("Succeeded", Some("k"));
+        let id = testing::id("Microsoft.ManagedIdentity/userAssignedIdentities", "other");
+        if let Some(target) = &mut other.target {
+            target["properties"]["encryption"]["identity"]["userAssignedIdentity"] = json!(id);
+            target["identity"]["userAssignedIdentities"] = json!({ id.as_str(): {} });
+        }
+        let Decision::Act(Change::Patch(body)) = step(false, KeyVersion::Latest).decide(&other, &testing::facts())
+        else {
+            panic!("the identity differs");
+        };
+        let attached = body["identity"]["userAssignedIdentities"].as_object().expect("a map");
+        assert_eq!(attached.len(), 2, "both stay attached: {body}");
+    }
+
+    #[test]
+    fn refusals_because_of_the_key_are_waited_for_and_others_are_not() {
+        let moment = Moment {
+            now: testing::NOW + time::Duration::minutes(5),
+            waiting_since: None,
+            granted_at: Some(testing::NOW),
+            store_created: true,
+        };
+        let judge = |error: &AzureError| {
+            let not_yet = step(false, KeyVersion::Latest).refusal(error, &moment)?;
+            Some((not_yet.reason.code, not_yet.code, (not_yet.until - moment.now).whole_minutes()))
+        };
+        let of = |kind| judge(&testing::error(kind));
+        use AzureErrorKind::*;
+        assert_eq!(of(KeyVaultAccess), Some(("access-propagation".into(), Code::AccessTimeout, 15)));
+        assert_eq!(of(KeyVaultClosed), Some(("access-propagation".into(), Code::KeyStoreClosed, 5)));
+        assert_eq!(of(PrincipalNotFound), Some(("directory-replication".into(), Code::AzureRejected, 10)));
+        for kind in [KeyVaultPolicy, KeyUnusable, Rejected, Forbidden, Conflict, Busy, Throttled] {
+            assert_eq!(of(kind), None, "{kind:?}");
+        }
+        let named = AzureError { code: Some("FailedIdentityOperation".into()), ..testing::error(Rejected) };
+        assert!(judge(&named).is_some());
+    }
 }

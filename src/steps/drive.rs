@@ -100,6 +100,8 @@ impl<S: Step + Sync> Run<'_, '_, S> {
             }
             Ok(OperationState::Failed(error)) => Err(self.outcome_of_failed_operation(error)),
             Ok(OperationState::Succeeded | OperationState::Forgotten) => Ok(()),
+            // Where only `Location` is to be followed, the failure is the answer itself.
+            Err(error) if is_about_the_operation(&error) => Err(self.outcome_of_failed_operation(error)),
             // Unreadable for now: the resource itself cannot tell whether the operation goes on, so ask again later. The
             // step's own "not yet" is about its changes and reads and does not apply.
             Err(error) => Err(self.plain_outcome_of(&error)),
@@ -115,7 +117,8 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         if error.is_transient() {
             return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: None };
         }
-        let code = if failure.code == Code::AzureRejected { Code::OperationFailed } else { failure.code };
+        let unspecific = matches!(failure.code, Code::AzureRejected | Code::AzureConflict);
+        let code = if unspecific { Code::OperationFailed } else { failure.code };
         StepOutcome::Failed(Failure { code, class: code.info().class, ..failure })
     }
 
@@ -191,6 +194,20 @@ impl<S: Step + Sync> Run<'_, '_, S> {
     fn elapsed_since(&self, since: time::OffsetDateTime) -> Duration {
         positive(self.cx.now() - since)
     }
+}
+
+/// Whether an error that answered a question about an operation tells how the operation ended, rather than why the
+/// question was not answered.
+fn is_about_the_operation(error: &AzureError) -> bool {
+    let asking = matches!(
+        error.kind,
+        AzureErrorKind::Authentication
+            | AzureErrorKind::Forbidden
+            | AzureErrorKind::ProviderNotRegistered
+            | AzureErrorKind::UntrustedUrl
+            | AzureErrorKind::Unexpected
+    );
+    error.status.is_some_and(|status| (400..500).contains(&status)) && !asking && !error.is_transient()
 }
 
 fn positive(duration: time::Duration) -> Duration {

@@ -1,5 +1,7 @@
 //! The integration tests, in one binary.
 
 mod azure;
+mod interruptions;
 mod postgres;
+mod steps;
 mod support;
