@@ -17,6 +17,7 @@ problems!(GetErrorProblems: InvalidParameter, NotFound);
 
 /// What a code means.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ErrorCode)]
 pub(super) struct ErrorView {
     /// The code; never renamed.
     #[schema(schema_with = all_codes)]

@@ -28,6 +28,7 @@ const MAX_PAGE: i64 = 500;
 
 /// Something that happened to a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub(super) struct EventView {
     /// Its number within the job, from 1 without gaps.
     #[schema(example = 1)]

@@ -17,6 +17,7 @@ problems!(CreatePlanProblems: MalformedBody, InvalidParameter, PayloadTooLarge, 
 
 /// What a request would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Plan)]
 pub(super) struct PlanView {
     /// The service of the target.
     #[schema(example = "storage-account")]
@@ -37,6 +38,7 @@ pub(super) struct PlanView {
 
 /// Something that cannot be undone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Irreversible)]
 pub(super) struct IrreversibleView {
     /// The step that would do it.
     #[schema(example = "ensure-key-store")]
@@ -47,6 +49,7 @@ pub(super) struct IrreversibleView {
 
 /// Something that the request may have to accept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = MissingAcknowledgement)]
 pub(super) struct MissingView {
     /// The word to add to `acknowledge`.
     pub(super) acknowledge: Acknowledgement,

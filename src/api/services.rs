@@ -20,6 +20,7 @@ problems!(GetServiceProblems: InvalidParameter, NotFound);
 /// How one Azure service takes a customer-managed key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Service)]
 pub(super) struct ServiceView {
     /// The service's name in this API; never renamed.
     #[schema(example = "storage-account")]
@@ -69,6 +70,7 @@ pub(super) struct ServiceView {
 
 /// A role of Azure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Role)]
 pub(super) struct RoleView {
     /// Its name.
     name: String,
@@ -78,6 +80,7 @@ pub(super) struct RoleView {
 
 /// What a created target is where the request does not say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = CreateDefaults)]
 pub(super) struct CreateDefaultsView {
     /// The SKU's name.
     sku: String,

@@ -71,6 +71,7 @@ pub(super) struct JobSummary {
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Job)]
 pub(super) struct JobView {
     #[serde(flatten)]
     pub(super) job: JobSummary,
@@ -130,6 +131,7 @@ pub(super) struct JobLinks {
 /// A step of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Step)]
 pub(super) struct StepView {
     /// Its name.
     #[schema(example = "ensure-key")]
@@ -162,6 +164,7 @@ pub(super) struct StepView {
 /// Why a job or a step failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Failure)]
 pub(super) struct FailureView {
     /// The stable code; `GET /v1/errors/{code}` explains it.
     #[schema(schema_with = all_codes)]
@@ -182,6 +185,7 @@ pub(super) struct FailureView {
 /// What the steps of a job learned; what is missing has not been learned yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = Facts)]
 pub(super) struct FactsView {
     /// The target as it was found.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +209,7 @@ pub(super) struct FactsView {
 
 /// The target as it was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TargetFact)]
 pub(super) struct TargetView {
     /// Whether it existed before the job.
     pub(super) existed: bool,
@@ -215,6 +220,7 @@ pub(super) struct TargetView {
 /// The key store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = KeyStoreFact)]
 pub(super) struct KeyStoreView {
     /// Base URI of its data plane.
     pub(super) uri: String,
@@ -229,6 +235,7 @@ pub(super) struct KeyStoreView {
 /// The identity that the target uses to reach its key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = IdentityFact)]
 pub(super) struct IdentityView {
     /// The user-assigned identity's id; absent for the target's own identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,6 +250,7 @@ pub(super) struct IdentityView {
 /// A role assignment that the job made or found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = GrantFact)]
 pub(super) struct GrantView {
     /// The assignment's id.
     pub(super) assignment_id: String,
@@ -256,6 +264,7 @@ pub(super) struct GrantView {
 /// The key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = KeyFact)]
 pub(super) struct KeyView {
     /// Its id in the store, with the version that was current when the job looked.
     pub(super) id: String,

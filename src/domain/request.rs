@@ -176,7 +176,7 @@ pub struct Key {
     #[schema(required = false)]
     pub key_type: KeyType,
     /// Bits of an RSA key: 2048, 3072 or 4096.
-    #[schema(required = false, default = 4096)]
+    #[schema(required = false, minimum = 2048, maximum = 4096, multiple_of = 1024, default = 4096)]
     pub size: u16,
     /// What the key may be used for.
     #[schema(required = false, max_items = 6)]
