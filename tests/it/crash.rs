@@ -62,7 +62,9 @@ fn crash_at(step: &str, point: CrashPoint, times: u32) -> (CrashPoints, Arc<Atom
     let (step, crashed) = (step.to_owned(), Arc::new(AtomicU32::new(0)));
     let counter = Arc::clone(&crashed);
     let points: CrashPoints = Arc::new(move |at, p| {
-        at == step && p == point && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < times).then_some(n + 1)).is_ok()
+        at == step
+            && p == point
+            && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < times).then_some(n + 1)).is_ok()
     });
     (points, crashed)
 }

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod architecture;
+mod azure;
 mod crash;
 mod golden;
 mod interruptions;

@@ -37,8 +37,8 @@ pub struct World {
     pub azure: Arc<Azure>,
     /// The service's clock.
     pub clock: Clock,
-    /// The database, which lives as long as the world.
-    pub database: TestDatabase,
+    /// The database lives as long as the world.
+    _database: TestDatabase,
 }
 
 /// Applies the real migrations.
@@ -61,7 +61,7 @@ impl World {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
         let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
-        Self { sim, store, azure, clock, database }
+        Self { sim, store, azure, clock, _database: database }
     }
 
     /// Moves both clocks, never backwards.
@@ -148,11 +148,6 @@ impl World {
     pub fn changes(&self) -> Vec<String> {
         let filter = Filter { changed: Some(true), mutating: Some(true), ..Filter::default() };
         self.sim.journal().find(&filter).into_iter().map(|e| format!("{} {}", e.method, e.path)).collect()
-    }
-
-    /// Requests that asked for a change, also those that were refused.
-    pub fn writes(&self) -> usize {
-        self.sim.journal().count(&Filter { mutating: Some(true), ..Filter::default() })
     }
 
     /// An id in the simulator's subscription.
