@@ -8,3 +8,4 @@ mod postgres;
 mod propagation;
 mod steps;
 mod support;
+mod wrong_requests;
