@@ -10,3 +10,4 @@ mod postgres;
 mod propagation;
 mod steps;
 mod support;
+mod wrong_requests;
