@@ -3,9 +3,12 @@
 mod architecture;
 mod crash;
 mod golden;
+mod jobs_api;
 mod openapi;
 mod postgres;
+mod problems;
 mod propagation;
+mod sse;
 mod steps;
 mod support;
 mod wrong_requests;
