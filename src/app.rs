@@ -89,12 +89,7 @@ pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
 }
 
 /// Serves the API until the order to stop, then for at most the grace time.
-pub async fn serve_api(
-    listener: TcpListener,
-    store: Store,
-    news: NewsHub,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
+pub async fn serve_api(listener: TcpListener, store: Store, news: NewsHub, shutdown: &Shutdown) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let state = ApiState { store, news, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() };
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();

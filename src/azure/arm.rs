@@ -164,7 +164,7 @@ impl Arm {
         match raw.status {
             404 => Ok(OperationState::Forgotten),
             200..=299 => operation::state(&raw),
-            _ => Err(raw.error()),
+            _ => operation::state_of_error(raw.error()),
         }
     }
 
@@ -321,12 +321,19 @@ mod tests {
     #[tokio::test]
     async fn an_operation_is_asked_at_its_own_address() {
         let url = "https://management.azure.com/o?api-version=1&t=2&c=sig".to_owned();
-        let fake =
-            FakeAzure::new([Reply::json(200, json!({"status": "Succeeded"})), Reply::empty(404), Reply::empty(500)]);
+        let ended = json!({"error": {"code": "KeyVaultAuthenticationFailure", "message": "m"}});
+        let fake = FakeAzure::new([
+            Reply::json(200, json!({"status": "Succeeded"})),
+            Reply::empty(404),
+            Reply::empty(500),
+            Reply::json(409, ended),
+        ]);
         let operation = Operation { url: url.clone() };
         assert_eq!(fake.arm().poll(&cx(), &operation).await, Ok(OperationState::Succeeded));
         assert_eq!(fake.arm().poll(&cx(), &operation).await, Ok(OperationState::Forgotten));
         assert!(fake.arm().poll(&cx(), &operation).await.is_err_and(|e| e.is_transient()));
+        let failed = fake.arm().poll(&cx(), &operation).await.expect("the operation's own end");
+        assert!(matches!(failed, OperationState::Failed(e) if e.kind == AzureErrorKind::KeyVaultAccess));
         assert_eq!(fake.sent()[0].url, url);
     }
 

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 
 use super::body;
-use super::credential::{sign_in_error, wrap};
 use super::error::{AzureError, AzureErrorKind};
+use super::sign_in::{failure, wrap};
 
 /// The name of the managed identity among a chain's members.
 pub(super) const MANAGED_IDENTITY: &str = "managed identity";
@@ -60,7 +60,7 @@ impl TokenCredential for Chain {
                     self.chosen.store(at, Ordering::Relaxed);
                     return Ok(token);
                 }
-                Err(error) => failures.push((*name, sign_in_error(&error))),
+                Err(error) => failures.push((*name, failure(&error))),
             }
         }
         Err(wrap(combine(failures)))
@@ -149,7 +149,7 @@ mod tests {
         ] {
             let (chain, _) = chain(&answers);
             let error = chain.get_token(&["s"], None).await.expect_err("nothing works");
-            assert_eq!(sign_in_error(&error).kind, kind, "{answers:?}");
+            assert_eq!(failure(&error).kind, kind, "{answers:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How the service signs in to Azure.
 //!
-//! What belongs here: choosing among azure_identity's credentials and telling a refused sign-in from an outage. What
-//! does not: reading the process's environment, except through the look-up that is passed in.
+//! What belongs here: choosing among azure_identity's credentials. What does not: what a failed sign-in means
+//! (`sign_in`), and reading the process's environment, except through the look-up that is passed in.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use azure_core::cloud::CustomConfiguration;
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
-use azure_core::error::ErrorKind;
 use azure_core::http::ClientOptions;
-use azure_core::http::policies::{Policy, PolicyResult};
-use azure_core::http::{Context, Request};
 use azure_identity::{
     AzureCliCredential, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
@@ -23,9 +20,9 @@ use uuid::Uuid;
 
 use super::AzureSetupError;
 use super::chain::{Chain, MANAGED_IDENTITY};
-use super::classify::Origin;
 use super::cloud::Cloud;
-use super::error::{self, AzureError, AzureErrorKind};
+use super::error;
+use super::sign_in::{TokenAnswers, failure, wrap};
 
 /// How to sign in.
 #[derive(Clone, Debug)]
@@ -95,7 +92,7 @@ impl CredentialSettings {
     }
 }
 
-/// Builds the credential. `options` hold transport and tracing; every error of the result is an [`AzureError`] inside.
+/// Builds the credential. `options` hold transport and tracing; every error of the result is an [`AzureError`](super::error::AzureError) inside.
 pub(super) fn build(
     settings: &CredentialSettings,
     cloud: &Cloud,
@@ -104,7 +101,7 @@ pub(super) fn build(
     let mut authority = CustomConfiguration::default();
     authority.authority_host = cloud.authority_host.as_str().trim_end_matches('/').to_owned();
     options.cloud = Some(Arc::new(authority.into()));
-    options.per_try_policies.insert(0, Arc::new(OutagePolicy));
+    options.per_try_policies.insert(0, Arc::new(TokenAnswers));
     make(settings, &options)
 }
 
@@ -145,7 +142,7 @@ fn make(settings: &CredentialSettings, options: &ClientOptions) -> Result<Arc<dy
     Ok(Arc::new(Classified { inner }))
 }
 
-/// Turns every error of a credential into an [`AzureError`] inside azure_core's.
+/// Turns every error of a credential into an [`AzureError`](super::error::AzureError) inside azure_core's.
 #[derive(Debug)]
 struct Classified {
     inner: Arc<dyn TokenCredential>,
@@ -158,69 +155,7 @@ impl TokenCredential for Classified {
         scopes: &[&str],
         options: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        self.inner.get_token(scopes, options).await.map_err(|error| wrap(sign_in_error(&error)))
-    }
-}
-
-pub(super) fn wrap(error: AzureError) -> azure_core::Error {
-    azure_core::Error::with_error(ErrorKind::Credential, error, "signing in to Azure failed")
-}
-
-/// What a failed sign-in is: the outage that the policy saw, else a refusal with Entra's number (`AADSTS…`) as its code.
-pub(super) fn sign_in_error(error: &azure_core::Error) -> AzureError {
-    if let Some(found) = error::find(error) {
-        return found.clone();
-    }
-    let mut refusal = AzureError::new(AzureErrorKind::Authentication, error::chain(error));
-    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
-    for cause in causes.filter_map(|cause| cause.downcast_ref::<azure_core::Error>()) {
-        if let ErrorKind::HttpResponse { status, error_code, raw_response } = cause.kind() {
-            refusal.status = Some((*status).into());
-            refusal.code = error_code.as_ref().map(|number| format!("AADSTS{number}"));
-            refusal.request_id = raw_response.as_ref().and_then(|raw| error::request_id(raw.headers()));
-        }
-    }
-    refusal
-}
-
-/// Sees outages of the token endpoints before azure_identity does: it would lose the status of an answer that is not
-/// JSON, and its IMDS client would repeat the request for 72 seconds inside one call.
-#[derive(Debug)]
-struct OutagePolicy;
-
-#[async_trait]
-impl Policy for OutagePolicy {
-    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        let from_metadata_service = request.url().scheme() == "http";
-        let (first, rest) = next.split_first().expect("the transport is always the last policy");
-        let outage = match first.send(context, request, rest).await {
-            Ok(response) => {
-                let status = u16::from(response.status());
-                // IMDS answers 404 and 410 while it is updated or an identity has just been assigned.
-                let passing =
-                    matches!(status, 408 | 429 | 500..=599) || (from_metadata_service && matches!(status, 404 | 410));
-                if !passing {
-                    return Ok(response);
-                }
-                let kind = if status == 429 { AzureErrorKind::Throttled } else { AzureErrorKind::Transient };
-                AzureError {
-                    status: Some(status),
-                    ..AzureError::new(kind, format!("signing in: HTTP status {status}"))
-                }
-                .with_request_id(error::request_id(response.headers()))
-                .with_retry_after(error::retry_after(response.headers()))
-            }
-            // Whatever became of the token request, the call it was for has not been sent.
-            Err(error) => {
-                let mut outage = AzureError::from_sdk(Origin::Arm, &error);
-                if outage.kind == AzureErrorKind::UnknownOutcome {
-                    outage.kind = AzureErrorKind::NotSent;
-                }
-                outage
-            }
-        };
-        // Not `Io` and not `HttpResponse`: those would be repeated by the IMDS client.
-        Err(azure_core::Error::with_error(ErrorKind::Other, outage, "the token endpoint is not available"))
+        self.inner.get_token(scopes, options).await.map_err(|error| wrap(failure(&error)))
     }
 }
 
@@ -228,6 +163,8 @@ impl Policy for OutagePolicy {
 mod tests {
     use serde_json::json;
 
+    use super::super::classify::Origin;
+    use super::super::error::{AzureError, AzureErrorKind};
     use super::super::testing::{FakeAzure, Reply};
     use super::*;
 
@@ -293,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_told_from_an_outage_and_nothing_is_repeated() {
         use AzureErrorKind::{Authentication, NotSent, Throttled, Transient};
-        let refusal = json!({"error": "invalid_client", "error_description": "AADSTS7000215: Invalid secret.",
+        let refusal = json!({"error": "invalid_client", "error_description": "AADSTS7000215: Invalid.\r\nTrace ID: 1",
             "error_codes": [7000215]});
         for (reply, kind, code) in [
             (Reply::json(401, refusal), Authentication, Some("AADSTS7000215")),

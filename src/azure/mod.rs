@@ -20,6 +20,7 @@ mod operation;
 pub mod resource_groups;
 pub mod resources;
 pub mod role_assignments;
+mod sign_in;
 pub mod subscriptions;
 #[cfg(test)]
 mod testing;

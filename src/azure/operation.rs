@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::Raw;
-use super::error::{self, AzureError};
+use super::error::{self, AzureError, AzureErrorKind};
 
 const AZURE_ASYNC_OPERATION: HeaderName = HeaderName::from_static("azure-asyncoperation");
 const LOCATION: HeaderName = HeaderName::from_static("location");
@@ -68,11 +68,20 @@ pub(super) fn state(raw: &Raw) -> Result<OperationState, AzureError> {
     })
 }
 
+/// What an error answer means. A `Location` ends with the operation's own error, so every refusal that is not about asking
+/// itself is that; outages, throttling, and refused or missing rights leave the operation's state open.
+pub(super) fn state_of_error(error: AzureError) -> Result<OperationState, AzureError> {
+    use AzureErrorKind::{Authentication, Forbidden, Throttled, Transient, Unexpected};
+    match error.kind {
+        Authentication | Forbidden | Throttled | Transient | Unexpected => Err(error),
+        _ => Ok(OperationState::Failed(error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::error::AzureErrorKind;
     use super::*;
 
     fn of(status: u16, body: &str) -> OperationState {

@@ -142,9 +142,9 @@ async fn start_simulator(args: &DevArgs) -> anyhow::Result<Simulator> {
         state_dir: Some(args.state_dir.join("azure-sim")),
         ..azure_sim::Options::default()
     };
-    Simulator::start(options)
-        .await
-        .with_context(|| format!("starting the simulator on {} (--sim-listen chooses another address)", args.sim_listen))
+    Simulator::start(options).await.with_context(|| {
+        format!("starting the simulator on {} (--sim-listen chooses another address)", args.sim_listen)
+    })
 }
 
 /// The simulator as a custom cloud, reached by the same code as Azure.
@@ -169,7 +169,11 @@ fn azure_settings(simulator: &Simulator) -> anyhow::Result<AzureSettings> {
 /// Jobs of an earlier run know resources of a simulator that is gone: the simulator keeps nothing over restarts.
 async fn cancel_leftovers(store: &Store) -> anyhow::Result<()> {
     let mut cancelled = 0;
-    for state in [crate::domain::job::JobState::Queued, crate::domain::job::JobState::Waiting, crate::domain::job::JobState::Running] {
+    for state in [
+        crate::domain::job::JobState::Queued,
+        crate::domain::job::JobState::Waiting,
+        crate::domain::job::JobState::Running,
+    ] {
         let filter = JobFilter { state: Some(state), ..JobFilter::default() };
         for job in store.list_jobs(&filter, MAX_PAGE).await? {
             store.request_cancel(job.id, "cmk dev").await?;

@@ -89,7 +89,9 @@ pub fn ready(address: SocketAddr, state_dir: &Path, subscription: &str) {
     line("");
     line(&format!("  curl -s http://{address}/v1/jobs?limit=1"));
     line(&format!("  curl -s http://{address}/v1/services"));
-    line(&format!("  curl -s http://{address}/v1/jobs -H 'Content-Type: application/json' -H 'Prefer: wait=55' -d '{body}'"));
+    line(&format!(
+        "  curl -s http://{address}/v1/jobs -H 'Content-Type: application/json' -H 'Prefer: wait=55' -d '{body}'"
+    ));
     line(&format!("  curl -N http://{address}/v1/jobs/ID/events -H 'Accept: text/event-stream'"));
     line(&format!("  . {}/azure-sim/azure-sim.env    # talk to the simulator yourself", state_dir.display()));
     line("");

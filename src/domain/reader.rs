@@ -90,7 +90,7 @@ impl<'a> Field<'a> {
 
     /// This field as an object with these members and no others.
     pub fn object(&self, members: &'static [&'static str]) -> Option<Object<'a>> {
-        let Some(map) = self.typed(Value::as_object, "an object") else { return None };
+        let map = self.typed(Value::as_object, "an object")?;
         for name in map.keys().filter(|name| !members.contains(&name.as_str())) {
             self.faults.add(
                 &join(&self.pointer, name),

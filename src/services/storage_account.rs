@@ -85,9 +85,12 @@ fn encryption(binding: &Binding, services: Value) -> Value {
         },
         "services": services,
     });
-    if let BoundIdentity::UserAssigned { id, .. } = &binding.identity {
-        encryption["identity"] = json!({ "userAssignedIdentity": id });
-    }
+    // An explicit empty string leaves a user-assigned identity that was set before; leaving the member out may not.
+    let identity = match &binding.identity {
+        BoundIdentity::UserAssigned { id, .. } => id.as_str(),
+        BoundIdentity::SystemAssigned => "",
+    };
+    encryption["identity"] = json!({ "userAssignedIdentity": identity });
     encryption
 }
 

@@ -27,6 +27,8 @@ mod grant_access;
 mod verify;
 
 #[cfg(test)]
+mod drive_tests;
+#[cfg(test)]
 mod ensure_key_store_tests;
 #[cfg(test)]
 mod testing;

@@ -128,7 +128,11 @@ fn sql_is_written_in_the_store_only() {
         let text = fs::read_to_string(&file).expect("the file can be read");
         let has_sql = text.contains("sqlx::query") || text.contains("query_as(") || text.contains("AssertSqlSafe");
         // The launcher of the private server makes databases, which no store can.
-        assert!(!has_sql || module == "store" || file.ends_with("dev/postgres/mod.rs") || text_is_test(&text), "{}", file.display());
+        assert!(
+            !has_sql || module == "store" || file.ends_with("dev/postgres/mod.rs") || text_is_test(&text),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -154,7 +158,8 @@ fn files_stay_short_and_say_what_belongs_in_them() {
 
 #[test]
 fn no_test_is_skipped_and_none_sleeps() {
-    let banned = [concat!("#[ig", "nore"), concat!("thread::", "sleep"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let banned =
+        [concat!("#[ig", "nore"), concat!("thread::", "sleep"), concat!("todo", "!("), concat!("unimplemented", "!(")];
     for file in all_rust_files() {
         let text = fs::read_to_string(&file).expect("the file can be read");
         for word in banned {
@@ -166,8 +171,21 @@ fn no_test_is_skipped_and_none_sleeps() {
 #[test]
 fn every_dependency_has_an_allowed_licence() {
     const ALLOWED: &[&str] = &[
-        "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "0BSD", "CC0-1.0", "Unlicense",
-        "MIT-0", "CDLA-Permissive-2.0", "BSL-1.0", "OpenSSL", "Apache-2.0 WITH LLVM-exception",
+        "MIT",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "Unicode-3.0",
+        "0BSD",
+        "CC0-1.0",
+        "Unlicense",
+        "MIT-0",
+        "CDLA-Permissive-2.0",
+        "BSL-1.0",
+        "OpenSSL",
+        "Apache-2.0 WITH LLVM-exception",
     ];
     let out = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline"])

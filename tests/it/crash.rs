@@ -42,7 +42,7 @@ impl Case {
         let body = self.arrange(world).await;
         let job = world.succeed(&body).await;
         let steps = job.steps.iter().map(|s| s.planned.name.clone()).collect();
-        Undisturbed { state: world.sim.normalized(), changes: sorted(world.changes()), steps }
+        Undisturbed { state: world.state_after(job.id), changes: sorted(world.changes()), steps }
     }
 }
 
@@ -62,7 +62,9 @@ fn crash_at(step: &str, point: CrashPoint, times: u32) -> (CrashPoints, Arc<Atom
     let (step, crashed) = (step.to_owned(), Arc::new(AtomicU32::new(0)));
     let counter = Arc::clone(&crashed);
     let points: CrashPoints = Arc::new(move |at, p| {
-        at == step && p == point && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < times).then_some(n + 1)).is_ok()
+        at == step
+            && p == point
+            && counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < times).then_some(n + 1)).is_ok()
     });
     (points, crashed)
 }
@@ -79,7 +81,7 @@ async fn check(case: Case, point: CrashPoint, times: u32) {
         let job = world.run_to_end(&worker, id).await;
         let what = format!("{step} cut off {times} times at {point:?}");
         assert_eq!(job.state, JobState::Succeeded, "{what}: {:?}", job.failure);
-        assert_eq!(world.sim.normalized(), want.state, "{what}");
+        assert_eq!(world.state_after(id), want.state, "{what}");
         assert_eq!(sorted(world.changes()), want.changes, "{what}");
         let keys = world.sim.journal().count(&Filter { changed: Some(true), ..Filter::on("POST", "/keys/*/create") });
         assert_eq!(keys, 1, "{what}: one version of one key");

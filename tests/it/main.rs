@@ -1,9 +1,11 @@
 //! The integration tests, in one binary.
 
 mod architecture;
+mod azure;
 mod crash;
 mod golden;
 mod jobs_api;
+mod interruptions;
 mod openapi;
 mod postgres;
 mod problems;

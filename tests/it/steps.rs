@@ -1,6 +1,6 @@
 //! Whole plans against the simulator: what they make, what they refuse, how long they wait and what they leave alone.
 
-mod world;
+pub mod world;
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use world::World;
 
 /// Everything is created.
-fn new_account(world: &World) -> Value {
+pub fn new_account(world: &World) -> Value {
     json!({
         "target": {"resourceId": world.account(), "create": {"location": "uksouth"}},
         "keyStore": {"resourceId": world.vault(), "create": {"location": "uksouth",

@@ -84,10 +84,6 @@ fn ca_params() -> CertificateParams {
 fn leaf_params(suffix: &str) -> io::Result<CertificateParams> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.push(suffix.to_owned());
-    // A wildcard directly below a name of one label, as `*.localhost` is, is not honoured by many clients.
-    for host in ["management", "login"] {
-        names.push(format!("{host}.{suffix}"));
-    }
     names.push(format!("*.{suffix}"));
     // OpenSSL takes no wildcard directly under a top-level name such as `localhost`, so these are spelled out.
     for host in ["management", "login", "graph", "portal"] {

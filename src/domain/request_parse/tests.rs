@@ -307,12 +307,15 @@ fn the_normal_form_reads_back_as_the_same_request() {
     }
 }
 
+/// The members of an object by name.
+type Members = Vec<(String, RefOr<Schema>)>;
+
 /// The published schema of requests with everything it refers to.
 struct Published(Vec<(String, RefOr<Schema>)>);
 
 impl Published {
     /// Follows references and `oneOf [it, null]` to the members of an object and those that are required.
-    fn object(&self, schema: &RefOr<Schema>) -> Option<(Vec<(String, RefOr<Schema>)>, Vec<String>)> {
+    fn object(&self, schema: &RefOr<Schema>) -> Option<(Members, Vec<String>)> {
         match schema {
             RefOr::Ref(reference) => {
                 let name = reference.ref_location.rsplit('/').next()?;

@@ -25,6 +25,8 @@ pub struct World {
     pub azure: Azure,
     pub clock: Clock,
     http: reqwest::Client,
+    /// Every run of a step is done twice: as if the worker died before it could record the first.
+    pub forgetful: bool,
 }
 
 /// How a job went.
@@ -110,7 +112,7 @@ impl World {
             .build()
             .expect("a client");
         let clock = Clock::manual(sim.clock().now());
-        Self { sim, azure, clock, http }
+        Self { sim, azure, clock, http, forgetful: false }
     }
 
     pub async fn instant() -> Self {
@@ -200,6 +202,18 @@ impl World {
         entries.filter(|e| e.surface != "login").map(|e| format!("{} {} {}", e.method, e.path, e.status)).collect()
     }
 
+    /// What was changed, in order, without the names that differ between two worlds.
+    pub fn changes(&self) -> Vec<String> {
+        let filter = Filter { changed: Some(true), ..Filter::default() };
+        let entries = self.sim.journal().find(&filter).into_iter();
+        entries
+            .map(|e| match e.path.split_once("/roleAssignments/") {
+                Some((scope, _)) => format!("{} {scope}/roleAssignments", e.method),
+                None => format!("{} {}", e.method, e.path),
+            })
+            .collect()
+    }
+
     /// How many versions of the key were made.
     pub fn keys_created(&self) -> usize {
         let filter = Filter { changed: Some(true), ..Filter::on("POST", "/keys/*/create") };
@@ -244,6 +258,9 @@ impl World {
                 progress: progress.as_ref(),
                 gate: &Allow,
             };
+            if self.forgetful {
+                let _ = steps::run(spec, &cx, &mut before.clone()).await;
+            }
             let outcome = steps::run(spec, &cx, &mut ran.facts).await;
             let (after, next) = match outcome {
                 StepOutcome::Done { changed } => {

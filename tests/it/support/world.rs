@@ -13,7 +13,7 @@ use cmk::clock::Clock;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobKind, JobState};
 use cmk::domain::request::CmkRequest;
-use cmk::engine::{TurnEnd, Worker, WorkerSettings};
+use cmk::engine::{Worker, WorkerSettings};
 use cmk::plan::plan;
 use cmk::services::rules;
 use cmk::store::notify::NewsHub;
@@ -37,8 +37,8 @@ pub struct World {
     pub azure: Arc<Azure>,
     /// The service's clock.
     pub clock: Clock,
-    /// The database, which lives as long as the world.
-    pub database: TestDatabase,
+    /// The database lives as long as the world.
+    _database: TestDatabase,
 }
 
 /// Applies the real migrations.
@@ -61,7 +61,7 @@ impl World {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
         let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
-        Self { sim, store, azure, clock, database }
+        Self { sim, store, azure, clock, _database: database }
     }
 
     /// Moves both clocks, never backwards.
@@ -138,15 +138,16 @@ impl World {
         job
     }
 
+    /// The simulator's state without what differs from run to run; this job's id, in tags, reads `<job>`.
+    pub fn state_after(&self, id: JobId) -> Value {
+        let text = self.sim.normalized().to_string().replace(&id.to_string(), "<job>");
+        serde_json::from_str(&text).expect("replacing an id keeps it JSON")
+    }
+
     /// Requests that changed something in the simulator.
     pub fn changes(&self) -> Vec<String> {
         let filter = Filter { changed: Some(true), mutating: Some(true), ..Filter::default() };
         self.sim.journal().find(&filter).into_iter().map(|e| format!("{} {}", e.method, e.path)).collect()
-    }
-
-    /// Requests that asked for a change, also those that were refused.
-    pub fn writes(&self) -> usize {
-        self.sim.journal().count(&Filter { mutating: Some(true), ..Filter::default() })
     }
 
     /// An id in the simulator's subscription.
@@ -232,6 +233,3 @@ pub fn azure_settings(sim: &Simulator) -> AzureSettings {
         timeouts: Timeouts::default(),
     }
 }
-
-/// The ends of a worker's turns, for tests that run single turns.
-pub type Ends = Vec<TurnEnd>;
