@@ -3,6 +3,7 @@
 mod architecture;
 mod azure;
 mod crash;
+mod faults;
 mod golden;
 mod interruptions;
 mod jobs_api;
