@@ -55,7 +55,7 @@ create table job_steps (
     attempts      integer not null default 0,           -- transient errors since the last success or retry
     looks         integer not null default 0,           -- runs of the step, waits included
     wait_reason   jsonb,
-    waiting_since timestamptz,
+    waiting_since timestamptz,                          -- for this reason
     failure       jsonb,                                -- the last error, kept until the step is done
     progress      jsonb,                                -- an accepted, unfinished change
     started_at    timestamptz,

@@ -181,7 +181,7 @@ impl Turn<'_> {
         }
     }
 
-    /// A wait is news when its reason is new, or when it comes from an error.
+    /// The step waits, for what it waited for before or for something new.
     async fn wait(
         &self,
         step: &StepRow,
@@ -191,9 +191,8 @@ impl Turn<'_> {
         failure: Option<&Failure>,
     ) -> Result<(), TurnEnd> {
         let known = step.wait_reason.as_ref().is_some_and(|r| r.code == reason.code);
-        let news = failure.is_some() || !known;
         let (lease, name) = (self.held.lease, step.planned.name.as_str());
-        let wait = || self.store.record_step_wait(lease, step.ordinal, name, after, reason, progress, failure, news);
+        let wait = || self.store.record_step_wait(lease, step.ordinal, name, after, reason, progress, failure, !known);
         self.record(wait).await
     }
 

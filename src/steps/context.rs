@@ -49,7 +49,7 @@ pub struct StepContext<'a> {
     pub job_id: JobId,
     /// What earlier steps learned.
     pub facts: &'a Facts,
-    /// When this step began to wait, if it waits.
+    /// When this step began to wait for what it waits for, if it waits. A new reason to wait begins anew.
     pub waiting_since: Option<OffsetDateTime>,
     /// What this step remembers.
     pub progress: Option<&'a Progress>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{Instrument, debug, info_span};
 
+use super::windows::Moment;
 use super::{Acted, Decision, Progress, Step, StepContext, StepError, StepOutcome, WaitReason};
 use crate::azure::{AzureError, AzureErrorKind, OperationState};
 use crate::domain::codes::Code;
@@ -143,7 +144,15 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         if error.is_transient() || error.kind == AzureErrorKind::UnknownOutcome {
             return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: self.progress() };
         }
-        StepOutcome::Failed(failure)
+        self.own_right(error).unwrap_or(StepOutcome::Failed(failure))
+    }
+
+    /// A wait for a right of the service's own that may have been granted a moment ago.
+    fn own_right(&self, error: &AzureError) -> Option<StepOutcome> {
+        let not_yet = Moment::of(self.cx).own_right(error.kind)?;
+        let left = positive(not_yet.until - self.cx.now());
+        let after = probe_delay(self.elapsed_since(not_yet.since), error.retry_after).min(left);
+        Some(StepOutcome::Wait { after, reason: not_yet.reason, progress: self.progress() })
     }
 
     /// A wait within the step's own window; at its end a failure that keeps Azure's words. What was refused is to be done

@@ -196,7 +196,7 @@ async fn errors_are_retried_or_final_by_their_kind() {
         (AzureErrorKind::NotSent, true),
         (AzureErrorKind::UnknownOutcome, true),
         (AzureErrorKind::Busy, true),
-        (AzureErrorKind::Forbidden, false),
+        (AzureErrorKind::Authentication, false),
         (AzureErrorKind::PolicyDenied, false),
         (AzureErrorKind::Rejected, false),
     ] {
@@ -207,6 +207,14 @@ async fn errors_are_retried_or_final_by_their_kind() {
     let failure = Failure::new(Code::KeyMismatch, "x");
     let (outcome, ..) = run(Given { looks: vec![Ok(Decision::Refuse(failure.clone()))], ..Given::default() }).await;
     assert_eq!(outcome, StepOutcome::Failed(failure));
+}
+
+#[tokio::test]
+async fn a_right_of_our_own_is_waited_for_and_keeps_what_was_accepted() {
+    let looks = vec![Err(refused(AzureErrorKind::Forbidden))];
+    let (outcome, ..) = run(Given { looks, progress: Some(progress(1)), ..Given::default() }).await;
+    let StepOutcome::Wait { reason, progress: Some(kept), .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((reason.code.as_str(), kept), ("access-propagation", progress(1)));
 }
 
 #[tokio::test]

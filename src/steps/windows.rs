@@ -19,6 +19,9 @@ const DIRECTORY: Duration = Duration::from_secs(600);
 const FRESH_STORE: Duration = Duration::from_secs(300);
 /// How long the firewall of a store that existed before may refuse: it can only change if somebody else just changed it.
 const KNOWN_STORE: Duration = Duration::from_secs(60);
+/// How long Azure Resource Manager may refuse the service itself: `AuthorizationFailed` says that access granted recently
+/// takes a moment. Somebody who lacks the right for good learns it after this time.
+const OWN_RIGHT: Duration = Duration::from_secs(60);
 /// How long a read may lag behind what was written.
 pub(super) const READ_LAG: Duration = Duration::from_secs(120);
 
@@ -27,7 +30,7 @@ pub(super) const READ_LAG: Duration = Duration::from_secs(120);
 pub(super) struct Moment {
     /// The time.
     pub now: OffsetDateTime,
-    /// When the step began to wait, if it waits.
+    /// When the step began to wait for what it waits for, if it waits.
     pub waiting_since: Option<OffsetDateTime>,
     /// When both grants were seen in place.
     pub granted_at: Option<OffsetDateTime>,
@@ -86,6 +89,20 @@ impl Moment {
         let since = self.waiting_since();
         let reason = WaitReason::new("read-lag", text);
         NotYet { reason, since, until: since + READ_LAG, code: Code::AzureConflict }
+    }
+
+    /// A right of the service's own that may be on its way; `None` once that has become unlikely.
+    pub fn own_right(&self, kind: AzureErrorKind) -> Option<NotYet> {
+        let since = self.waiting_since();
+        let until = since + OWN_RIGHT;
+        let text = "Azure refuses this service a right that may have been granted a moment ago";
+        let reason = WaitReason::new("access-propagation", text);
+        (kind == AzureErrorKind::Forbidden && self.now < until).then_some(NotYet {
+            reason,
+            since,
+            until,
+            code: Code::AzureForbidden,
+        })
     }
 
     /// What a refusal of the key store itself means for a call of ours.
@@ -160,6 +177,17 @@ mod tests {
     fn a_short_timeout_shortens_the_firewalls_window_too() {
         let not_yet = moment(true).firewall(Duration::from_secs(10), Code::KeyStoreClosed, String::new());
         assert_eq!(not_yet.until - not_yet.since, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_right_of_our_own_is_final_after_its_window() {
+        let mut m = moment(false);
+        assert!(m.own_right(AzureErrorKind::Forbidden).is_some());
+        assert!(m.own_right(AzureErrorKind::PolicyDenied).is_none());
+        m.waiting_since = Some(m.now - OWN_RIGHT + Duration::from_secs(1));
+        assert!(m.own_right(AzureErrorKind::Forbidden).is_some());
+        m.waiting_since = Some(m.now - OWN_RIGHT);
+        assert!(m.own_right(AzureErrorKind::Forbidden).is_none());
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Store {
         Ok(Ok(()))
     }
 
-    /// A step waits. With a failure it met a transient error and an attempt is used. The lease is given up.
+    /// A step waits, for a new reason or for the one it waited for before. With a failure it met a transient error and an
+    /// attempt is used. The lease is given up. A new reason and every failure is an event.
     #[expect(clippy::too_many_arguments, reason = "one fenced write; a struct would only rename the arguments")]
     pub async fn record_step_wait(
         &self,
@@ -123,8 +124,9 @@ impl Store {
         reason: &WaitReason,
         progress: Option<&Progress>,
         failure: Option<&Failure>,
-        news: bool,
+        new_reason: bool,
     ) -> Recorded {
+        let news = new_reason || failure.is_some();
         let update = JobUpdate {
             state: "waiting",
             run_after: Some(after),
@@ -135,7 +137,8 @@ impl Store {
         let Some((mut tx, seq, now)) = self.fenced(lease, &update).await? else { return Ok(Err(LeaseLost)) };
         sqlx::query(
             "update job_steps set state = 'waiting', wait_reason = $3, progress = $4, failure = $5,
-                                  attempts = attempts + $6, waiting_since = coalesce(waiting_since, $7)
+                                  attempts = attempts + $6,
+                                  waiting_since = case when $8 then $7 else coalesce(waiting_since, $7) end
              where job_id = $1 and ordinal = $2",
         )
         .bind(lease.job.0)
@@ -145,6 +148,7 @@ impl Store {
         .bind(failure.map(Json))
         .bind(i32::from(failure.is_some()))
         .bind(now)
+        .bind(new_reason)
         .execute(&mut *tx)
         .await?;
         if news {

@@ -113,7 +113,7 @@ pub struct StepRow {
     pub looks: u32,
     /// Why it waits.
     pub wait_reason: Option<WaitReason>,
-    /// Since when.
+    /// Since when it waits for this reason.
     pub waiting_since: Option<OffsetDateTime>,
     /// Its last error, kept until it is done.
     pub failure: Option<Failure>,

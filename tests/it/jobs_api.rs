@@ -92,7 +92,11 @@ async fn a_repeated_key_gets_the_first_answer_again() {
     api.succeed(first.job_id()).await;
     let ended = accept(&api, &request_for("st1"), &key).await;
     assert_eq!((ended.status.as_u16(), ended.header("location")), (202, first.header("location")));
-    assert_eq!(ended.json()["state"], "succeeded");
+    assert_eq!(ended.json(), first.json(), "the first answer, whatever has become of the job");
+    // Unless the caller waits for the end: then that is what it gets.
+    let waited = [("idempotency-key", "order 4711"), ("prefer", "wait=5")];
+    let waited = accept(&api, &request_for("st1"), &waited).await;
+    assert_eq!((waited.status.as_u16(), waited.json()["state"].clone()), (200, "succeeded".into()));
     accept(&api, &request_for("st2"), &key).await.problem(422, "idempotency-key-reused");
     assert_eq!(api.get("/v1/jobs").await.json()["items"].as_array().map(Vec::len), Some(1));
     // After 30 days the key is free again.
