@@ -3,10 +3,12 @@
 mod architecture;
 mod azure;
 mod crash;
+mod docs;
 mod golden;
 mod interruptions;
 mod openapi;
 mod postgres;
 mod propagation;
+mod readme;
 mod steps;
 mod support;
