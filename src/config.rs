@@ -50,10 +50,10 @@ pub struct AzureArgs {
     /// Which Azure.
     #[arg(long, env = "CMK_CLOUD", value_enum, default_value_t = CloudName::Public)]
     pub cloud: CloudName,
-    /// Azure Resource Manager of a custom cloud, for instance https://management.localhost:8443.
+    /// Address of Azure Resource Manager in a custom cloud: https, host and port.
     #[arg(long, env = "CMK_ARM_ENDPOINT")]
     pub arm_endpoint: Option<String>,
-    /// Microsoft Entra of a custom cloud, for instance https://login.localhost:8443.
+    /// Address of Microsoft Entra in a custom cloud: https, host and port.
     #[arg(long, env = "CMK_LOGIN_ENDPOINT")]
     pub login_endpoint: Option<String>,
     /// What follows a vault's name in a custom cloud, for instance vault.localhost:8443.

@@ -102,6 +102,8 @@ pub(super) async fn create_job(
             in_flight.release();
             wait_for_end(&api, wait, job).await
         }
+        // The first answer again, whatever has become of the job since.
+        None if replayed => (job.as_accepted(), None),
         None => (job, None),
     };
     // An ended job is answered with 200 only to those who waited for it: a repeated call gets the first answer again.

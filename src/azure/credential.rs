@@ -92,7 +92,7 @@ impl CredentialSettings {
     }
 }
 
-/// Builds the credential. `options` hold transport and tracing; every error of the result is an [`AzureError`] inside.
+/// Builds the credential. `options` hold transport and tracing; every error of the result is an [`AzureError`](super::error::AzureError) inside.
 pub(super) fn build(
     settings: &CredentialSettings,
     cloud: &Cloud,
@@ -142,7 +142,7 @@ fn make(settings: &CredentialSettings, options: &ClientOptions) -> Result<Arc<dy
     Ok(Arc::new(Classified { inner }))
 }
 
-/// Turns every error of a credential into an [`AzureError`] inside azure_core's.
+/// Turns every error of a credential into an [`AzureError`](super::error::AzureError) inside azure_core's.
 #[derive(Debug)]
 struct Classified {
     inner: Arc<dyn TokenCredential>,

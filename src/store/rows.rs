@@ -81,6 +81,23 @@ pub struct Job {
     pub steps: Vec<StepRow>,
 }
 
+impl Job {
+    /// The job as it was when it was accepted: what a repeated request is answered with.
+    pub fn as_accepted(mut self) -> Self {
+        self.state = JobState::Queued;
+        self.updated_at = self.created_at;
+        self.run_after = self.created_at;
+        self.facts = Facts::default();
+        (self.finished_at, self.wait_reason, self.cancel_requested_at) = (None, None, None);
+        (self.lease_until, self.failure) = (None, None);
+        (self.claim_no, self.steps_done, self.event_seq, self.version) = (0, 0, 1, 1);
+        for step in &mut self.steps {
+            *step = StepRow::pending(step.ordinal, step.planned.clone());
+        }
+        self
+    }
+}
+
 /// A step of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepRow {
@@ -106,6 +123,25 @@ pub struct StepRow {
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
     pub finished_at: Option<OffsetDateTime>,
+}
+
+impl StepRow {
+    /// A step that has not been begun.
+    fn pending(ordinal: i16, planned: PlannedStep) -> Self {
+        Self {
+            ordinal,
+            planned,
+            state: StepState::Pending,
+            attempts: 0,
+            looks: 0,
+            wait_reason: None,
+            waiting_since: None,
+            failure: None,
+            progress: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
 }
 
 #[derive(FromRow)]

@@ -12,3 +12,4 @@ mod propagation;
 mod readme;
 mod steps;
 mod support;
+mod wrong_requests;

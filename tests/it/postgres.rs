@@ -9,6 +9,7 @@ use cmk::dev::postgres::{Discovery, Lifetime, Options, Postgres, PostgresError, 
 use sqlx::{Connection, PgConnection};
 
 use crate::support::database::TestDatabase;
+use crate::support::world::migrate;
 
 /// A state folder of one test, deleted with it.
 struct State(PathBuf);
@@ -272,13 +273,13 @@ async fn kill_watchdog(data: &Path) {
 
 #[tokio::test]
 async fn every_test_has_a_migrated_database_of_its_own() {
-    fn migrate(pool: sqlx::PgPool) -> futures::future::BoxFuture<'static, Result<(), sqlx::Error>> {
-        Box::pin(async move { sqlx::raw_sql("CREATE TABLE t (n int)").execute(&pool).await.map(|_| ()) })
-    }
     let (one, two) = tokio::join!(TestDatabase::new(migrate), TestDatabase::new(migrate));
     assert_ne!(one.url, two.url);
-    sqlx::query("INSERT INTO t VALUES (1)").execute(&one.pool).await.expect("the table is there");
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&two.pool).await.expect("here too");
+    sqlx::query("INSERT INTO workers VALUES ('one', now(), now())")
+        .execute(&one.pool)
+        .await
+        .expect("the table is there");
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM workers").fetch_one(&two.pool).await.expect("here too");
     assert_eq!(rows, 0);
     let name = one.url.split('/').next_back().and_then(|rest| rest.split('?').next()).expect("a name").to_owned();
     drop(one);

@@ -1,5 +1,6 @@
 //! What several tests need. A test's own builders stay with the test.
 
+pub mod api;
 pub mod database;
 pub mod pages;
 pub mod world;

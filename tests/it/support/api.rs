@@ -1,0 +1,246 @@
+//! The API over real HTTP, on a port of its own, with a database of its own. The test plays the worker.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use cmk::api::{ApiSettings, ApiState, router_with};
+use cmk::clock::Clock;
+use cmk::domain::codes::Code;
+use cmk::domain::facts::{Evidence, Facts};
+use cmk::domain::failure::Failure;
+use cmk::domain::ids::JobId;
+use cmk::steps::WaitReason;
+use cmk::store::notify::NewsHub;
+use cmk::store::{HeldLease, Job, Store};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use time::macros::datetime;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::database::TestDatabase;
+use super::world::migrate;
+
+/// Longer than anything here takes; a test that reaches it has failed.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A served API.
+pub struct TestApi {
+    /// The jobs.
+    pub store: Store,
+    /// The clock of API and store, which stands still.
+    pub clock: Clock,
+    /// Cancelled, the API shuts down.
+    pub shutdown: CancellationToken,
+    /// The database, which lives as long as the API.
+    pub database: TestDatabase,
+    base: String,
+    client: Client,
+    _stop: DropGuard,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// A header's text; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {self:?}"))
+    }
+
+    /// The id of the job in the body.
+    pub fn job_id(&self) -> JobId {
+        JobId(self.json()["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no job: {self:?}")))
+    }
+
+    /// Checks that this is a problem with this status and code, whole and under the catalogue's terms; returns it.
+    #[track_caller]
+    pub fn problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["code"], code, "{body}");
+        let info = Code::find(code).expect("a code of the catalogue").info();
+        assert_eq!(body["type"], format!("/v1/errors/{code}"));
+        assert_eq!(body["status"], status);
+        assert_eq!(body["title"], info.title);
+        assert_eq!(body["remedy"], info.remedy);
+        assert_eq!(body["retryable"], info.class.is_retryable());
+        assert!(body["detail"].as_str().is_some_and(|d| !d.is_empty()), "{body}");
+        assert!(body["traceId"].as_str().is_some_and(|t| !t.is_empty()), "{body}");
+        assert!(!self.header("x-request-id").is_empty(), "{self:?}");
+        body
+    }
+
+    /// The places of a problem's faults, with their codes.
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let body = self.json();
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        let place = |e: &Value| [&e["pointer"], &e["parameter"], &e["header"]].into_iter().find_map(text);
+        let errors = body["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().filter_map(|e| Some((place(e)?, text(&e["code"])?))).collect()
+    }
+}
+
+impl TestApi {
+    /// Serves with short bounds.
+    pub async fn start() -> Self {
+        Self::start_with(ApiSettings::default(), Router::new()).await
+    }
+
+    /// Serves with these bounds, and with more routes under the same layers.
+    pub async fn start_with(settings: ApiSettings, more: Router) -> Self {
+        let database = TestDatabase::new(migrate).await;
+        let clock = Clock::manual(datetime!(2026-07-01 12:00 UTC));
+        let store = Store::new(database.pool.clone(), clock.clone());
+        let (news, shutdown) = (NewsHub::new(), CancellationToken::new());
+        let (hub, feed, stop) = (news.clone(), store.clone(), shutdown.clone());
+        tokio::spawn(async move { hub.run(feed, stop).await });
+        let state = ApiState { store: store.clone(), news, shutdown: shutdown.clone(), settings };
+        let base = serve(router_with(state, more), shutdown.clone()).await;
+        let client = Client::builder().timeout(DEADLINE).build().expect("a client can be made");
+        let stop = shutdown.clone().drop_guard();
+        Self { store, clock, shutdown, database, base, client, _stop: stop }
+    }
+
+    /// A request.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends and reads.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.expect("the API answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.expect("the answer can be read") }
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// POST of a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// POST without a body.
+    pub async fn act(&self, path: &str) -> Answer {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    /// Accepts a request that is in order.
+    pub async fn submit(&self, body: &Value) -> JobId {
+        let answer = self.post("/v1/jobs", body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        answer.job_id()
+    }
+
+    /// How many rows all tables of jobs hold.
+    pub async fn rows(&self) -> i64 {
+        sqlx::query_scalar(
+            "select (select count(*) from jobs) + (select count(*) from job_steps) + (select count(*) from job_events)
+                  + (select count(*) from idempotency_keys)",
+        )
+        .fetch_one(&self.database.pool)
+        .await
+        .expect("the rows can be counted")
+    }
+
+    /// Claims this job as a worker would.
+    pub async fn claim(&self, id: JobId) -> (Job, HeldLease) {
+        let claims = self.store.claim_due_jobs("test", 100, DEADLINE).await.expect("the database answers");
+        let claim = claims.into_iter().find(|c| c.job.id == id).expect("the job is due");
+        let lease = HeldLease { job: id, claim_no: claim.job.claim_no };
+        (claim.job, lease)
+    }
+
+    /// Runs every step of the job to success, and tells.
+    pub async fn succeed(&self, id: JobId) {
+        let (job, lease) = self.claim(id).await;
+        let last = job.steps.len() - 1;
+        for (index, step) in job.steps.iter().enumerate() {
+            let name = step.planned.name.as_str();
+            let started = self.store.record_step_started(lease, step.ordinal, name, true).await;
+            started.expect("the database answers").expect("the lease is held");
+            let facts = Facts { evidence: (index == last).then(|| self.evidence(&job)), ..Facts::default() };
+            let done = self.store.record_step_done(lease, step.ordinal, name, true, &facts, index == last).await;
+            done.expect("the database answers").expect("the lease is held");
+        }
+        self.store.notify(id).await.expect("the database answers");
+    }
+
+    /// Lets the first step wait, and tells.
+    pub async fn wait(&self, id: JobId, after: Duration) {
+        let (job, lease) = self.claim(id).await;
+        let step = &job.steps[0];
+        let reason = WaitReason::new("resource-busy", "somebody changes it");
+        let name = step.planned.name.as_str();
+        let started = self.store.record_step_started(lease, step.ordinal, name, true).await;
+        started.expect("the database answers").expect("the lease is held");
+        let waits = self.store.record_step_wait(lease, step.ordinal, name, after, &reason, None, None, true).await;
+        waits.expect("the database answers").expect("the lease is held");
+        self.store.notify(id).await.expect("the database answers");
+    }
+
+    /// Lets the first step fail, and tells.
+    pub async fn fail(&self, id: JobId) {
+        let (job, lease) = self.claim(id).await;
+        let failure = Failure::new(Code::TargetNotFound, "the account st1 is not there");
+        let step = &job.steps[0];
+        let failed = self.store.record_failed(lease, step.ordinal, &step.planned.name, &failure).await;
+        failed.expect("the database answers").expect("the lease is held");
+        self.store.notify(id).await.expect("the database answers");
+    }
+
+    fn evidence(&self, job: &Job) -> Evidence {
+        Evidence {
+            target: job.target.to_string(),
+            key_id: "https://kv1.vault.azure.net/keys/k/0123".into(),
+            follows_rotation: true,
+            identity: "systemAssigned".into(),
+            verified_at: self.clock.now(),
+            azure_request_ids: vec!["r1".into()],
+        }
+    }
+}
+
+async fn serve(app: Router, stop: CancellationToken) -> String {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    tokio::spawn(async move { serving.await });
+    format!("http://{address}")
+}
+
+/// The subscription that examples and simulator use.
+pub const SUB: &str = "/subscriptions/22222222-2222-4222-8222-222222222222";
+
+/// An id in the demo group.
+pub fn arm_id(resource_type: &str, name: &str) -> String {
+    format!("{SUB}/resourceGroups/rg-cmk-demo/providers/{resource_type}/{name}")
+}
+
+/// The shortest request for an account of this name.
+pub fn request_for(account: &str) -> Value {
+    json!({
+        "target": { "resourceId": arm_id("Microsoft.Storage/storageAccounts", account) },
+        "keyStore": { "resourceId": arm_id("Microsoft.KeyVault/vaults", "kvcmkdemo1") },
+    })
+}
