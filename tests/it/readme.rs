@@ -153,7 +153,8 @@ impl Dev {
         loop {
             let line = self.lines.next_line().await.expect("its output can be read");
             let Some(line) = line else { panic!("cmk dev ended after:\n{}", self.printed) };
-            let port = |line: &str| line.split("  ").find_map(|part| part.rsplit_once(':').map(|(_, port)| port.to_owned()));
+            let port =
+                |line: &str| line.split("  ").find_map(|part| part.rsplit_once(':').map(|(_, port)| port.to_owned()));
             if let Some(about) = line.strip_prefix("simulator  ") {
                 self.simulator = port(about).expect("the simulator's port");
             }
@@ -262,7 +263,9 @@ async fn the_tour_prints_what_the_readme_shows() {
     }
     let told: Vec<String> = stale
         .iter()
-        .map(|(_, shown, now)| format!("--- README\n{}\n--- now\n{}", made_equal(&page[shown.clone()]), made_equal(now)))
+        .map(|(_, shown, now)| {
+            format!("--- README\n{}\n--- now\n{}", made_equal(&page[shown.clone()]), made_equal(now))
+        })
         .collect();
     assert!(told.is_empty(), "the README shows something else; UPDATE_GOLDEN=1 puts this in:\n{}", told.join("\n"));
 }
