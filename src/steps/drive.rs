@@ -115,7 +115,11 @@ impl<S: Step + Sync> Run<'_, '_, S> {
         }
         let failure = error.to_failure(&self.step.doing());
         if error.is_transient() {
-            return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: None };
+            // Said in a report about the operation, it has ended and is started anew. Said instead of a report (409
+            // AnotherOperationInProgress), it may still be at work: what it makes is waited for as any late read.
+            let unclear = error.status.is_some_and(|status| status >= 400);
+            let progress = self.progress().filter(|_| unclear).map(|p| Progress { operation: None, ..p });
+            return StepOutcome::Retry { failure, retry_after: error.retry_after, progress };
         }
         let unspecific = matches!(failure.code, Code::AzureRejected | Code::AzureConflict);
         let code = if unspecific { Code::OperationFailed } else { failure.code };

@@ -58,11 +58,7 @@ impl Step for EnsureKey {
             let deleted = keys.get_deleted(call, uri, &self.name).await?;
             return Ok(if deleted.is_some() { Seen::Deleted } else { Seen::Absent });
         };
-        let policy = match self.rotation {
-            Some(_) => keys.rotation_policy(call, uri, &self.name).await?.unwrap_or_default(),
-            None => RotationPolicy::default(),
-        };
-        Ok(Seen::Found { key: Box::new(key), policy, at: cx.now() })
+        Ok(Seen::Found { key: Box::new(key), policy: self.policy(cx).await?, at: cx.now() })
     }
 
     fn decide(&self, seen: &Self::Seen, _facts: &Facts) -> Decision<Self::Action> {
@@ -80,7 +76,8 @@ impl Step for EnsureKey {
         let (keys, call, uri) = (&cx.azure.keys, &cx.call, &cx.key_store()?.uri);
         let (key, policy) = match action {
             Change::Create => match keys.create(call, uri, &self.name, &self.key_spec(cx)).await {
-                Ok(key) => (Box::new(key), RotationPolicy::default()),
+                // A fresh key has Azure's own policy already, and what is in it stays.
+                Ok(key) => (Box::new(key), self.policy(cx).await?),
                 Err(error) if error.kind == AzureErrorKind::SoftDeleted => {
                     return Err(self.soft_deleted().with_azure(error.detail()).into());
                 }
@@ -109,6 +106,15 @@ impl Step for EnsureKey {
 }
 
 impl EnsureKey {
+    /// The key's rotation policy; empty where it has none or none is asked for.
+    async fn policy(&self, cx: &StepContext<'_>) -> Result<RotationPolicy, StepError> {
+        if self.rotation.is_none() {
+            return Ok(RotationPolicy::default());
+        }
+        let policy = cx.azure.keys.rotation_policy(&cx.call, &cx.key_store()?.uri, &self.name).await?;
+        Ok(policy.unwrap_or_default())
+    }
+
     fn key_spec(&self, cx: &StepContext<'_>) -> KeySpec {
         let mut tags = self.tags.clone();
         tags.insert(JOB_TAG.to_owned(), cx.job_id.to_string());

@@ -17,8 +17,11 @@ fn changed(pointer: &str, value: Value) -> Value {
     body
 }
 
+/// Places with the code of the fault there.
+type FaultsAt = Vec<(&'static str, &'static str)>;
+
 /// What to set where in the seed's request; the faults that follow.
-fn wrong_bodies() -> Vec<(&'static str, Value, Vec<(&'static str, &'static str)>)> {
+fn wrong_bodies() -> Vec<(&'static str, Value, FaultsAt)> {
     let storage = |name: &str| arm_id("Microsoft.Storage/storageAccounts", name);
     let deep = (0..40).fold(json!(1), |inner, _| json!({ "x": inner }));
     let one = |pointer: &'static str, value: Value, code| (pointer, value, vec![(pointer, code)]);

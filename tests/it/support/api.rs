@@ -163,12 +163,19 @@ impl TestApi {
         .expect("the rows can be counted")
     }
 
-    /// Claims this job as a worker would.
+    /// Claims this job as a worker would. Other jobs that are due are given back.
     pub async fn claim(&self, id: JobId) -> (Job, HeldLease) {
         let claims = self.store.claim_due_jobs("test", 100, DEADLINE).await.expect("the database answers");
-        let claim = claims.into_iter().find(|c| c.job.id == id).expect("the job is due");
-        let lease = HeldLease { job: id, claim_no: claim.job.claim_no };
-        (claim.job, lease)
+        let mut claimed = None;
+        for job in claims.into_iter().map(|c| c.job) {
+            let lease = HeldLease { job: job.id, claim_no: job.claim_no };
+            if job.id == id {
+                claimed = Some((job, lease));
+            } else {
+                self.store.release_job(lease).await.expect("the database answers").expect("the lease is held");
+            }
+        }
+        claimed.expect("the job is due")
     }
 
     /// Runs every step of the job to success, and tells.

@@ -17,7 +17,7 @@ use cmk::engine::{Worker, WorkerSettings};
 use cmk::plan::plan;
 use cmk::services::rules;
 use cmk::store::notify::NewsHub;
-use cmk::store::{Accepted, Job, NewJob, Store};
+use cmk::store::{Accepted, Event, Job, NewJob, Store};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -54,7 +54,9 @@ impl World {
 
     /// A world with these lags.
     pub async fn start(propagation: Propagation) -> Self {
-        let options = Options { propagation, fast_keys: true, ..Options::default() };
+        // Time is moved by hours, while a client renews its token by real time.
+        let token_lifetime = Duration::from_secs(365 * 24 * 3600);
+        let options = Options { propagation, fast_keys: true, token_lifetime, ..Options::default() };
         let sim = Simulator::start(options).await.expect("the simulator starts");
         sim.clock().freeze();
         let clock = Clock::manual(sim.clock().now());
@@ -79,6 +81,16 @@ impl World {
     pub fn worker(&self) -> Worker {
         let name = format!("test-{}", Uuid::new_v4());
         Worker::new(self.store.clone(), Arc::clone(&self.azure), NewsHub::new(), WorkerSettings::named(name))
+    }
+
+    /// Forgets tokens and connections, as a new process.
+    pub fn connect_again(&mut self) {
+        self.azure = Arc::new(Azure::connect(azure_settings(&self.sim)).expect("the settings are complete"));
+    }
+
+    /// What happened to the job.
+    pub async fn events(&self, id: JobId) -> Vec<Event> {
+        self.store.list_events(id, 0, 100_000).await.expect("the database answers")
     }
 
     /// Accepts a request as the API would.
