@@ -4,6 +4,7 @@
 
 mod absences;
 mod links;
+mod numbers;
 mod role;
 mod tables;
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use cmk::domain::job::JobKind;
+use cmk::domain::request::{IdentityKind, KeyVersion};
 use cmk::services::{self, ServiceDescriptor, rules};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -272,7 +274,7 @@ async fn the_tour_prints_what_the_readme_shows() {
 
 #[test]
 fn the_services_table_is_the_catalogue() {
-    let kinds = |kinds: &[cmk::domain::request::IdentityKind]| match kinds {
+    let kinds = |kinds: &[IdentityKind]| match kinds {
         [] => "no".to_owned(),
         kinds => kinds.iter().map(|kind| rules::identity_word(*kind)).collect::<Vec<_>>().join(", "),
     };
@@ -285,11 +287,30 @@ fn the_services_table_is_the_catalogue() {
             if d.changes_existing { kinds(d.identity_kinds) } else { "no".to_owned() },
             kinds(d.identity_kinds_at_creation),
             format!("{}; {} bits", keys.join(", "), sizes.join(", ")),
-            (if d.reversible { "yes" } else { "no" }).to_owned(),
+            d.key_versions.iter().map(|v| version_word(*v)).collect::<Vec<_>>().join(", "),
         ]
     };
-    let head = ["service", "Azure type", "existing: identity", "created: identity", "keys", "can go back"];
+    let head = ["service", "Azure type", "existing: identity", "created: identity", "keys", "key versions"];
     pages::hold(PAGE, "services", &pages::table(head, services::ALL.iter().map(row)));
+}
+
+fn version_word(version: KeyVersion) -> &'static str {
+    match version {
+        KeyVersion::Latest => "latest",
+        KeyVersion::Pinned => "pinned",
+    }
+}
+
+#[test]
+fn the_limits_are_still_true() {
+    let page = pages::read(PAGE);
+    assert_eq!(
+        page.contains("One Azure service so far, and one kind of job"),
+        services::ALL.len() + JobKind::ALL.len() == 2
+    );
+    for name in services::ALL.iter().map(|d| d.slug).chain(JobKind::ALL.iter().map(|k| k.as_str())) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[test]

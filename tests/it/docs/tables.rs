@@ -57,7 +57,7 @@ fn the_settings_are_the_flags() {
         "`CMK_LOG_FORMAT`".to_owned(),
         "`text`".to_owned(),
         "all".to_owned(),
-        "How logs look on standard error: `text`, `json`.".to_owned(),
+        "How logs look on standard error. One of `text`, `json`.".to_owned(),
     ]];
     let mut flags: BTreeSet<(&str, String)> = BTreeSet::new();
     for (commands, group) in settings() {
@@ -69,7 +69,7 @@ fn the_settings_are_the_flags() {
             let values: Vec<_> = arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
             let mut meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
             if !values.is_empty() && arg.get_action().takes_values() {
-                meaning = format!("{}: {}", meaning.trim_end_matches('.'), values.join(", "));
+                meaning = format!("{}. One of {}", meaning.trim_end_matches('.'), values.join(", "));
             }
             flags.extend(commands.iter().map(|command| (*command, flag.clone())));
             let who = if commands.len() > 1 { "all".to_owned() } else { commands.join(", ") };
