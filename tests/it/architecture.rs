@@ -8,7 +8,7 @@ use std::process::Command;
 const MAX_LINES: usize = 450;
 
 /// Top-level module → the top-level modules it may import. `lib.rs` and `main.rs` see everything.
-fn import_table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+pub fn import_table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let table: [(&str, &[&str]); 13] = [
         ("clock", &[]),
         ("telemetry", &[]),
@@ -28,11 +28,11 @@ fn import_table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     table.into_iter().map(|(module, may)| (module, may.iter().copied().collect())).collect()
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
+pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).expect("the folder can be read") {
         let path = entry.expect("the entry can be read").path();

@@ -3,6 +3,7 @@
 mod architecture;
 mod azure;
 mod crash;
+mod docs;
 mod faults;
 mod golden;
 mod interruptions;
@@ -11,6 +12,7 @@ mod openapi;
 mod postgres;
 mod problems;
 mod propagation;
+mod readme;
 mod sse;
 mod steps;
 mod support;

@@ -2,4 +2,5 @@
 
 pub mod api;
 pub mod database;
+pub mod pages;
 pub mod world;
