@@ -11,6 +11,13 @@ const SAME: &[(&str, &str, &str, &str)] = &[
     ("CONTRIBUTING.md", "450 is the limit", "tests/it/architecture.rs", "MAX_LINES: usize = 450;"),
     ("ARCHITECTURE.md", "above 450 lines", "tests/it/architecture.rs", "MAX_LINES: usize = 450;"),
     ("ARCHITECTURE.md", "at most 10 times in a row", "src/domain/retry.rs", "MAX_ATTEMPTS: u32 = 10;"),
+    (
+        "ARCHITECTURE.md",
+        "for its first minute",
+        "src/steps/windows.rs",
+        "OWN_RIGHT: Duration = Duration::from_secs(60);",
+    ),
+    ("docs/operations.md", "after a minute", "src/steps/windows.rs", "OWN_RIGHT: Duration = Duration::from_secs(60);"),
     ("ARCHITECTURE.md", "A claim lasts 10 seconds", "src/engine/worker.rs", "lease: Duration::from_secs(10),"),
     ("ARCHITECTURE.md", "renewed every 3", "src/engine/worker.rs", "heartbeat: Duration::from_secs(3),"),
     ("ARCHITECTURE.md", "no change 2 seconds before", "src/engine/worker.rs", "margin: Duration::from_secs(2),"),
