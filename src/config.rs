@@ -103,7 +103,7 @@ pub enum CredentialName {
 
 /// Every fault of the settings, one a line.
 #[derive(Debug, thiserror::Error)]
-#[error("the settings are not complete:{}", .0.iter().map(|fault| format!("\n  - {fault}")).collect::<String>())]
+#[error("some settings are missing or wrong:{}", .0.iter().map(|fault| format!("\n  - {fault}")).collect::<String>())]
 pub struct ConfigError(pub Vec<String>);
 
 /// Reads the environment; tests pass their own.

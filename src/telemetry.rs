@@ -4,6 +4,7 @@
 //! does not: what is logged; nothing secret ever is.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
@@ -53,7 +54,10 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         _ => EnvFilter::try_new(default_filter)?,
     };
     let logs = match format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).boxed(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false).boxed()
+        }
         LogFormat::Json => {
             tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
         }

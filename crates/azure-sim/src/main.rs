@@ -37,7 +37,7 @@ struct Arguments {
     /// Seed of simulated chance.
     #[arg(long, default_value_t = 1, env = "AZURE_SIM_SEED")]
     seed: u64,
-    /// Public address that vault firewalls see for callers from loopback.
+    /// Public address that vault firewalls see for callers from loopback and private networks.
     #[arg(long, default_value = "203.0.113.10", env = "AZURE_SIM_CLIENT_ADDRESS")]
     client_address: IpAddr,
     /// Secret of the principal with Owner; without it a random one.

@@ -45,7 +45,8 @@ pub struct Options {
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
     pub token_lifetime: Duration,
-    /// The public address that vault firewalls see for callers from loopback, which no firewall rule can name.
+    /// The public address that vault firewalls see for callers from loopback and from private networks, as if they came
+    /// through one gateway: no firewall rule can name such addresses.
     pub client_address: IpAddr,
     /// Take RSA keys from one fixed pair per size instead of generating each. Fast, and a lie in one point: all keys of one
     /// size then share their modulus, so one can undo what another did. For tests that do not look at that.
@@ -81,6 +82,17 @@ impl Default for Options {
             journal_capacity: 100_000,
             start_at: None,
         }
+    }
+}
+
+impl Options {
+    /// The address that Azure sees for a caller.
+    pub(crate) fn address_of(&self, peer: IpAddr) -> IpAddr {
+        let outside = match peer.to_canonical() {
+            IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),
+            IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+        };
+        if outside { peer.to_canonical() } else { self.client_address }
     }
 }
 
@@ -133,5 +145,26 @@ impl Addresses {
             .strip_suffix(zone)?
             .strip_suffix('.')
             .filter(|label| !label.is_empty() && !label.contains('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_without_a_public_address_come_through_the_gateway() {
+        let options = Options::default();
+        for (peer, seen) in [
+            ("127.0.0.1", "203.0.113.10"),
+            ("172.18.0.5", "203.0.113.10"),
+            ("::1", "203.0.113.10"),
+            ("::ffff:10.0.0.1", "203.0.113.10"),
+            ("198.51.100.7", "198.51.100.7"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+        ] {
+            let seen: IpAddr = seen.parse().expect("an address");
+            assert_eq!(options.address_of(peer.parse().expect("an address")), seen, "{peer}");
+        }
     }
 }

@@ -262,7 +262,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             let region = shared.world(|w| w.vaults.get(name).map(|v| v.location.clone()));
             add("x-ms-keyvault-region", region.unwrap_or_default());
             add("x-ms-keyvault-service-version", "2.0.0.0".into());
-            let address = if call.peer.is_loopback() { shared.options.client_address } else { call.peer };
+            let address = shared.options.address_of(call.peer);
             add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam=InterNetwork;"));
         }
         Surface::Arm => {

@@ -60,9 +60,9 @@ pub(crate) fn authenticate(shared: &Shared, call: &Call) -> Result<Claims, Failu
     Ok(claims)
 }
 
-/// The address that the firewall sees. Loopback stands for a settable public one, as no rule can name loopback.
+/// The address that the firewall sees.
 fn address(asked: &Asked<'_>) -> IpAddr {
-    if asked.call.peer.is_loopback() { asked.shared.options.client_address } else { asked.call.peer }
+    asked.shared.options.address_of(asked.call.peer)
 }
 
 /// Takes the world lock for `pass`, for requests that need nothing more from it.
