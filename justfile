@@ -21,9 +21,9 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-# Rewrite the files that tests compare with: the OpenAPI document, plans, wire strings, the error pages.
+# Rewrite the files that tests compare with: the contract, plans, wire strings, generated parts of pages, the tour.
 golden:
-    UPDATE_GOLDEN=1 cargo test --test it golden openapi
+    UPDATE_GOLDEN=1 cargo test --test it -- golden openapi docs readme
 
 # Everything that has to hold before a change lands.
 ci:
