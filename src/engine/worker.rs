@@ -69,6 +69,9 @@ pub struct Worker {
 /// How often a worker says that it is alive and getting answers.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
+/// How often a worker forgets idempotency keys that are past their time.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
 impl Worker {
     /// A worker over a store and the clients of one cloud.
     pub fn new(store: Store, azure: Arc<Azure>, news: NewsHub, settings: WorkerSettings) -> Self {
@@ -139,12 +142,17 @@ impl Worker {
         // Listening starts before the first look for work, so that nothing falls between the two.
         let mut news = self.news.subscribe();
         let mut last_sign: Option<Instant> = None;
+        let mut last_housekeeping: Option<Instant> = None;
         while !stop.is_cancelled() {
             let mut pause = self.settings.poll;
             match self.claim(turns, stop, hard_stop).await {
                 Ok(()) => {
                     if last_sign.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
                         last_sign = self.sign_of_life().await.then(Instant::now);
+                    }
+                    if last_housekeeping.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+                        self.keep_house().await;
+                        last_housekeeping = Some(Instant::now());
                     }
                     pause = self.pause_until_due().await.min(pause);
                 }
@@ -221,6 +229,14 @@ impl Worker {
             warn!(error = %error, "the sign of life could not be written");
         }
         written.is_ok()
+    }
+
+    async fn keep_house(&self) {
+        match self.store.delete_expired_keys().await {
+            Ok(0) => {}
+            Ok(keys) => debug!(keys, "expired idempotency keys removed"),
+            Err(error) => warn!(error = %error, "expired idempotency keys could not be removed"),
+        }
     }
 
     /// The time until the next job is due, at least ten milliseconds.
