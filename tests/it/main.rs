@@ -6,6 +6,7 @@ mod crash;
 mod faults;
 mod golden;
 mod interruptions;
+mod kill;
 mod openapi;
 mod postgres;
 mod propagation;
