@@ -45,13 +45,20 @@ impl WorkerSettings {
         Self {
             name: name.into(),
             concurrency: 32,
-            lease: Duration::from_secs(10),
-            heartbeat: Duration::from_secs(3),
-            margin: Duration::from_secs(2),
+            lease: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            margin: Duration::ZERO,
             poll: Duration::from_secs(1),
             turn_budget: Duration::from_secs(300),
             grace: Duration::from_secs(15),
         }
+        .with_lease(Duration::from_secs(10))
+    }
+
+    /// The same with another lease, and what follows from it: three signs of life within it, and a fifth of it as margin.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, heartbeat: lease.mul_f64(0.3), margin: lease.mul_f64(0.2), ..self }
     }
 }
 

@@ -8,6 +8,7 @@ mod faults;
 mod golden;
 mod interruptions;
 mod jobs_api;
+mod kill;
 mod openapi;
 mod postgres;
 mod problems;

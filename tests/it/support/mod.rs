@@ -3,4 +3,5 @@
 pub mod api;
 pub mod database;
 pub mod pages;
+pub mod process;
 pub mod world;

@@ -38,7 +38,14 @@ pub struct World {
     /// The service's clock.
     pub clock: Clock,
     /// The database lives as long as the world.
-    _database: TestDatabase,
+    pub database: TestDatabase,
+}
+
+async fn simulator(options: Options) -> Simulator {
+    // Time is moved by hours, while a client renews its token by real time.
+    let token_lifetime = Duration::from_secs(365 * 24 * 3600);
+    let options = Options { fast_keys: true, token_lifetime, ..options };
+    Simulator::start(options).await.expect("the simulator starts")
 }
 
 /// Applies the real migrations.
@@ -54,16 +61,23 @@ impl World {
 
     /// A world with these lags.
     pub async fn start(propagation: Propagation) -> Self {
-        // Time is moved by hours, while a client renews its token by real time.
-        let token_lifetime = Duration::from_secs(365 * 24 * 3600);
-        let options = Options { propagation, fast_keys: true, token_lifetime, ..Options::default() };
-        let sim = Simulator::start(options).await.expect("the simulator starts");
+        let sim = simulator(Options { propagation, ..Options::default() }).await;
         sim.clock().freeze();
         let clock = Clock::manual(sim.clock().now());
+        Self::over(sim, clock).await
+    }
+
+    /// A world in which time passes by itself, for real processes.
+    pub async fn live(propagation: Propagation) -> Self {
+        let sim = simulator(Options { propagation, ..Options::default() }).await;
+        Self::over(sim, Clock::System).await
+    }
+
+    async fn over(sim: Simulator, clock: Clock) -> Self {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
         let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
-        Self { sim, store, azure, clock, _database: database }
+        Self { sim, store, azure, clock, database }
     }
 
     /// Moves both clocks, never backwards.
