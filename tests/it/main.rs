@@ -17,4 +17,5 @@ mod readme;
 mod sse;
 mod steps;
 mod support;
+mod tracing;
 mod wrong_requests;
