@@ -75,13 +75,16 @@ impl Turn<'_> {
             return self.cancel().await;
         }
         let last = job.steps.len().saturating_sub(1);
+        let mut ran_one = false;
         for (index, step) in job.steps.iter().enumerate().filter(|(_, s)| !s.state.is_finished()) {
             if self.held.is_cancelled() {
                 return self.cancel().await;
             }
-            if self.draining.is_cancelled() || began.elapsed() > self.budget {
+            // A turn runs at least one step, or a budget of nothing would give the job back for ever.
+            if self.draining.is_cancelled() || (ran_one && began.elapsed() > self.budget) {
                 return self.release().await;
             }
+            ran_one = true;
             let span = info_span!("step.run", cmk.step = %step.planned.name, cmk.job_id = %job.id);
             match self.run_step(&job, step, &mut facts, index == last).instrument(span).await {
                 After::NextStep => {}
@@ -94,7 +97,7 @@ impl Turn<'_> {
     async fn run_step(&self, job: &Job, step: &StepRow, facts: &mut Facts, last: bool) -> After {
         let lease = self.held.lease;
         let name = step.planned.name.as_str();
-        let first = step.state == crate::domain::job::StepState::Pending;
+        let first = step.started_at.is_none();
         let started = self.record(|| self.store.record_step_started(lease, step.ordinal, name, first)).await;
         if let Err(end) = started {
             return After::End(end);

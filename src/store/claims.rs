@@ -106,6 +106,7 @@ impl Store {
             let taken_over = taken_over.get(&job.id.0).copied().unwrap_or(false);
             claims.push(Claim { job, taken_over });
         }
+        claims.sort_by_key(|claim| claim.job.run_after);
         Ok(claims)
     }
 

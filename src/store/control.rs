@@ -103,7 +103,7 @@ impl Store {
         };
         sqlx::query(
             "update job_steps set state = 'pending', attempts = 0, wait_reason = null, waiting_since = null,
-                                  failure = null, progress = null, finished_at = null
+                                  failure = null, progress = null, started_at = null, finished_at = null
              where job_id = $1",
         )
         .bind(id.0)

@@ -113,7 +113,8 @@ impl Store {
     }
 
     /// A step waits, for a new reason or for the one it waited for before. With a failure it met a transient error and an
-    /// attempt is used. The lease is given up. A new reason and every failure is an event.
+    /// attempt is used. The lease is given up. A new reason and every failure is an event. A job that somebody asked to
+    /// cancel meanwhile is due at once, to be cancelled by whoever claims it.
     #[expect(clippy::too_many_arguments, reason = "one fenced write; a struct would only rename the arguments")]
     pub async fn record_step_wait(
         &self,
@@ -219,6 +220,7 @@ impl Store {
                  lease_until = case when $3 = 'running' then lease_until end,
                  claimed_by = case when $3 = 'running' then claimed_by end,
                  run_after = case when $4::interval is null then run_after
+                                  when cancel_requested_at is not null then coalesce($9::timestamptz, now())
                                   else coalesce($9::timestamptz, now()) + $4::interval end,
                  wait_reason = $5,
                  failure = $6,

@@ -16,6 +16,7 @@ mod propagation;
 mod readme;
 mod sse;
 mod steps;
+mod store;
 mod support;
 mod tracing;
 mod wrong_requests;

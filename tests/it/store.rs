@@ -1,0 +1,303 @@
+//! The store on real PostgreSQL: claims are exclusive, fences hold, rules stand in the database too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use cmk::clock::Clock;
+use cmk::domain::codes::Code;
+use cmk::domain::facts::Facts;
+use cmk::domain::failure::Failure;
+use cmk::domain::ids::JobId;
+use cmk::domain::job::{JobKind, JobState, StepState};
+use cmk::plan::plan;
+use cmk::services::rules;
+use cmk::steps::WaitReason;
+use cmk::store::notify::{News, NewsHub};
+use cmk::store::{
+    Accepted, CancelOutcome, HeldLease, IdempotencyKey, JobFilter, LeaseLost, MigrationState, NewJob, Store,
+};
+use serde_json::json;
+use time::macros::datetime;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::database::TestDatabase;
+use crate::support::process::eventually;
+use crate::support::world::{migrate, parse};
+
+const LEASE: Duration = Duration::from_secs(10);
+
+struct Jobs {
+    store: Store,
+    database: TestDatabase,
+}
+
+impl Jobs {
+    async fn start() -> Self {
+        let database = TestDatabase::new(migrate).await;
+        let clock = Clock::manual(datetime!(2026-01-01 00:00 UTC));
+        Self { store: Store::new(database.pool.clone(), clock), database }
+    }
+
+    async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
+        let group = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
+        let request = parse(&json!({
+            "target": { "resourceId": format!("{group}/Microsoft.Storage/storageAccounts/{account}") },
+            "keyStore": { "resourceId": format!("{group}/Microsoft.KeyVault/vaults/kv1") },
+            "labels": { "account": account },
+        }));
+        let descriptor = rules::check(&request).0.expect("a known service");
+        let plan = plan(&request, descriptor);
+        let job = NewJob {
+            id: JobId::generate(),
+            kind: JobKind::Provision,
+            service: descriptor.slug,
+            requested_by: "test",
+            request: &request,
+            plan: &plan,
+            traceparent: None,
+        };
+        let key = key.map(|(key, body)| IdempotencyKey { caller: "test", key, request_hash: [body; 32] });
+        self.store.insert_job(&job, key.as_ref()).await.expect("the database answers")
+    }
+
+    async fn insert(&self, account: &str) -> JobId {
+        match self.accept(account, None).await {
+            Accepted::New(job) => job.id,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    async fn claim(&self, limit: u16) -> Vec<HeldLease> {
+        let claims = self.store.claim_due_jobs("w", limit, LEASE).await.expect("the database answers");
+        claims.iter().map(|c| HeldLease { job: c.job.id, claim_no: c.job.claim_no }).collect()
+    }
+
+    /// Everything stored about a job, as text.
+    async fn all_of(&self, id: JobId) -> String {
+        let job = self.store.get_job(id).await.expect("it answers").expect("it exists");
+        let events = self.store.list_events(id, 0, 1000).await.expect("it answers");
+        format!("{job:?} {events:?}")
+    }
+
+    /// Whether the database takes a statement.
+    async fn takes(&self, statement: &'static str, id: JobId) -> bool {
+        sqlx::query(statement).bind(id.0).execute(&self.database.pool).await.is_ok()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_job_is_claimed_once_by_many_claimers() {
+    let jobs = Jobs::start().await;
+    let mut inserted = BTreeSet::new();
+    for n in 0..100 {
+        inserted.insert(jobs.insert(&format!("st{n}")).await);
+    }
+    let claimers = (0..20).map(|_| async {
+        let mut mine = Vec::new();
+        loop {
+            let claimed = jobs.claim(3).await;
+            if claimed.is_empty() {
+                return mine;
+            }
+            mine.extend(claimed);
+        }
+    });
+    let claimed: Vec<HeldLease> = futures::future::join_all(claimers).await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), 100, "no job twice");
+    assert_eq!(claimed.iter().map(|l| l.job).collect::<BTreeSet<_>>(), inserted, "every job");
+}
+
+#[tokio::test]
+async fn those_due_longest_come_first_and_a_lapsed_lease_is_due() {
+    let jobs = Jobs::start().await;
+    let mut order = Vec::new();
+    for n in 0..4 {
+        order.push(jobs.insert(&format!("st{n}")).await);
+        jobs.store.clock().advance(Duration::from_secs(1));
+    }
+    let first = jobs.claim(3).await;
+    assert_eq!(first.iter().map(|l| l.job).collect::<Vec<_>>(), order[..3]);
+    assert_eq!(jobs.claim(3).await.iter().map(|l| l.job).collect::<Vec<_>>(), order[3..]);
+    assert!(jobs.claim(10).await.is_empty());
+    jobs.store.clock().advance(LEASE + Duration::from_millis(1));
+    let again = jobs.store.claim_due_jobs("w2", 10, LEASE).await.expect("it answers");
+    assert_eq!(again.len(), 4);
+    for claim in &again {
+        assert!(claim.taken_over && claim.job.claim_no == 2);
+        let events = jobs.store.list_events(claim.job.id, 0, 10).await.expect("it answers");
+        assert_eq!(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["job-accepted", "job-taken-over"]);
+    }
+}
+
+#[tokio::test]
+async fn a_late_writer_writes_nothing() {
+    let jobs = Jobs::start().await;
+    let id = jobs.insert("st1").await;
+    let old = jobs.claim(1).await[0];
+    jobs.store.clock().advance(LEASE + Duration::from_millis(1));
+    let new = jobs.claim(1).await[0];
+    assert_eq!((new.job, new.claim_no), (id, old.claim_no + 1));
+    let before = jobs.all_of(id).await;
+    let (store, reason) = (&jobs.store, WaitReason::new("retry", "x"));
+    let failure = Failure::new(Code::AzureRejected, "x");
+    let done = Facts::default();
+    let wait = Duration::from_secs(1);
+    let ends = [
+        store.record_step_started(old, 0, "check-target", true).await,
+        store.record_step_done(old, 0, "check-target", true, &done, false).await,
+        store.record_step_done(old, 0, "check-target", true, &done, true).await,
+        store.record_step_wait(old, 0, "check-target", wait, &reason, None, None, true).await,
+        store.record_step_wait(old, 0, "check-target", wait, &reason, None, Some(&failure), true).await,
+        store.record_failed(old, 0, "check-target", &failure).await,
+        store.record_cancelled(old).await,
+        store.release_job(old).await,
+    ];
+    for (nth, end) in ends.into_iter().enumerate() {
+        assert_eq!(end.expect("the database answers"), Err(LeaseLost), "write {nth}");
+    }
+    assert!(store.renew_leases(&[old], LEASE).await.expect("it answers").is_empty());
+    assert_eq!(jobs.all_of(id).await, before, "nothing was written");
+    assert_eq!(store.renew_leases(&[old, new], LEASE).await.expect("it answers"), HashMap::from([(new, false)]));
+}
+
+#[tokio::test]
+async fn a_job_to_be_cancelled_does_not_wait_first() {
+    let jobs = Jobs::start().await;
+    let id = jobs.insert("st1").await;
+    let lease = jobs.claim(1).await[0];
+    assert_eq!(jobs.store.request_cancel(id, "test").await.expect("it answers"), CancelOutcome::Requested);
+    let reason = WaitReason::new("access-propagation", "x");
+    let hour = Duration::from_secs(3600);
+    let recorded = jobs.store.record_step_wait(lease, 0, "check-target", hour, &reason, None, None, true).await;
+    assert_eq!(recorded.expect("it answers"), Ok(()));
+    let again = jobs.store.claim_due_jobs("w", 1, LEASE).await.expect("it answers");
+    assert!(again.first().is_some_and(|c| c.job.cancel_requested_at.is_some()), "it is due at once");
+}
+
+#[tokio::test]
+async fn a_new_reason_to_wait_begins_a_new_wait() {
+    let jobs = Jobs::start().await;
+    jobs.insert("st1").await;
+    let mut since = Vec::new();
+    for (code, new) in [("retry", true), ("retry", false), ("read-lag", true)] {
+        let lease = jobs.claim(1).await[0];
+        let reason = WaitReason { code: code.into(), text: "x".into() };
+        let second = Duration::from_secs(1);
+        let recorded = jobs.store.record_step_wait(lease, 0, "check-target", second, &reason, None, None, new).await;
+        assert_eq!(recorded.expect("it answers"), Ok(()));
+        let job = jobs.store.get_job(lease.job).await.expect("it answers").expect("it exists");
+        assert_eq!((job.state, job.steps[0].state), (JobState::Waiting, StepState::Waiting));
+        since.push(job.steps[0].waiting_since.expect("it waits"));
+        jobs.store.clock().advance(second);
+    }
+    assert_eq!(since[0], since[1]);
+    assert_eq!(since[2] - since[0], Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_rows_that_make_no_sense() {
+    let jobs = Jobs::start().await;
+    let id = jobs.insert("st1").await;
+    for statement in [
+        "update jobs set state = 'gone' where id = $1",
+        "update jobs set state = 'running' where id = $1",
+        "update jobs set lease_until = now() where id = $1",
+        "update jobs set state = 'succeeded' where id = $1",
+        "update jobs set finished_at = now() where id = $1",
+        "update jobs set state = 'waiting' where id = $1",
+        "update jobs set state = 'failed', finished_at = now() where id = $1",
+        "update jobs set steps_done = 100 where id = $1",
+        "update job_steps set state = 'done' where job_id = $1",
+        "update job_steps set name = 'verify' where job_id = $1",
+        "insert into job_events (job_id, seq, at, kind) values ($1, 1, now(), 'x')",
+    ] {
+        assert!(!jobs.takes(statement, id).await, "{statement}");
+    }
+    assert!(jobs.takes("update jobs set state = 'cancelled', finished_at = now() where id = $1", id).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_target_has_one_unfinished_job_and_one_key_brings_one_job() {
+    let jobs = Jobs::start().await;
+    let ends = futures::future::join_all((0..20).map(|_| jobs.accept("st1", None))).await;
+    assert_eq!(ends.iter().filter(|e| matches!(e, Accepted::New(_))).count(), 1);
+    let winner = ends.iter().find_map(|e| if let Accepted::New(job) = e { Some(job.id) } else { None });
+    let busy = |e: &&Accepted| matches!(e, Accepted::TargetBusy(id) if Some(*id) == winner);
+    assert_eq!(ends.iter().filter(busy).count(), 19, "each loser is told of the winner");
+
+    let ends = futures::future::join_all((0..20).map(|_| jobs.accept("st2", Some(("k", 1))))).await;
+    assert_eq!(ends.iter().filter(|e| matches!(e, Accepted::New(_))).count(), 1);
+    assert_eq!(ends.iter().filter(|e| matches!(e, Accepted::Replayed(_))).count(), 19);
+    assert_eq!(jobs.accept("st3", Some(("k", 2))).await, Accepted::KeyReused);
+    // After its time the key is free, and housekeeping forgets it.
+    jobs.store.clock().advance(Duration::from_secs(31 * 86_400));
+    assert_eq!(jobs.store.delete_expired_keys().await.expect("it answers"), 1);
+    assert!(matches!(jobs.accept("st3", Some(("k", 2))).await, Accepted::New(_)));
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_while_new_jobs_come_in() {
+    let jobs = Jobs::start().await;
+    let mut expected = Vec::new();
+    for n in 0..25 {
+        expected.insert(0, jobs.insert(&format!("st{n}")).await);
+    }
+    let (mut seen, mut filter) = (Vec::new(), JobFilter::default());
+    for round in 0.. {
+        let page = jobs.store.list_jobs(&filter, 10).await.expect("it answers");
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        seen.extend(page.iter().map(|j| j.id));
+        jobs.insert(&format!("new{round}")).await;
+    }
+    assert_eq!(seen, expected, "no job twice, none left out");
+    let label = JobFilter { label: Some(("account".into(), "st7".into())), ..JobFilter::default() };
+    assert_eq!(jobs.store.list_jobs(&label, 10).await.expect("it answers").len(), 1);
+}
+
+#[tokio::test]
+async fn health_tells_what_is_missing() {
+    let jobs = Jobs::start().await;
+    let health = jobs.store.check_health().await.expect("it answers");
+    assert_eq!((health.migrations, health.last_claim_age), (MigrationState::Current, None));
+    jobs.store.record_worker("w").await.expect("it answers");
+    jobs.store.clock().advance(Duration::from_secs(40));
+    assert_eq!(jobs.store.check_health().await.expect("it answers").last_claim_age, Some(40.0));
+    for (statement, want) in [
+        ("update _sqlx_migrations set version = 9999", MigrationState::Ahead),
+        ("delete from _sqlx_migrations", MigrationState::Behind),
+        ("drop table _sqlx_migrations", MigrationState::Behind),
+    ] {
+        sqlx::query(statement).execute(&jobs.database.pool).await.expect("the table is there");
+        assert_eq!(jobs.store.check_health().await.expect("it answers").migrations, want, "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_are_heard_also_after_the_connection_was_cut() {
+    let jobs = Jobs::start().await;
+    let id = jobs.insert("st1").await;
+    let (hub, stop) = (NewsHub::new(), CancellationToken::new());
+    let mut news = hub.subscribe();
+    let hearing = tokio::spawn({
+        let (hub, store, stop) = (hub.clone(), jobs.store.clone(), stop.clone());
+        async move { hub.run(store, stop).await }
+    });
+    for round in 0..2 {
+        // Sent until heard: what is sent before the hub listens is lost, and may be.
+        eventually("news of the job", async || {
+            jobs.store.notify(id).await.expect("it answers");
+            let heard = tokio::time::timeout(Duration::from_millis(200), news.recv()).await;
+            matches!(heard, Ok(Ok(News::Job(job))) if job == id)
+        })
+        .await;
+        if round == 0 {
+            let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+                       where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
+            let cut = sqlx::query(cut).execute(&jobs.database.pool).await.expect("it answers");
+            assert_eq!(cut.rows_affected(), 1, "the hub's connection is found and cut");
+        }
+    }
+    stop.cancel();
+    hearing.await.expect("it ends without a panic");
+}
