@@ -158,7 +158,10 @@ impl Turn<'_> {
                 let done = || self.store.record_step_done(lease, step.ordinal, name, changed, facts, last);
                 match self.record(done).await {
                     Ok(()) if last => After::End(TurnEnd::Succeeded),
-                    Ok(()) => After::NextStep,
+                    Ok(()) => {
+                        self.announce().await;
+                        After::NextStep
+                    }
                     Err(end) => After::End(end),
                 }
             }
@@ -209,6 +212,13 @@ impl Turn<'_> {
     async fn cancel(&self) -> TurnEnd {
         let cancelled = self.record(|| self.store.record_cancelled(self.held.lease)).await;
         cancelled.err().unwrap_or(TurnEnd::Cancelled)
+    }
+
+    /// Whoever listens hears of each finished step; the turn's end is announced by whoever runs the turn.
+    async fn announce(&self) {
+        if let Err(error) = self.store.notify(self.held.lease.job).await {
+            debug!(error = %error, "a finished step could not be announced");
+        }
     }
 
     async fn release(&self) -> TurnEnd {
