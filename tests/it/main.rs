@@ -4,6 +4,7 @@ mod architecture;
 mod azure;
 mod crash;
 mod docs;
+mod engine;
 mod faults;
 mod golden;
 mod interruptions;
