@@ -116,17 +116,6 @@ impl Arm {
         self.write(cx, Method::Patch, path, api_version, body).await
     }
 
-    /// Runs an action.
-    pub async fn post(
-        &self,
-        cx: &CallContext,
-        path: &str,
-        api_version: &str,
-        body: &Value,
-    ) -> Result<Answer, AzureError> {
-        self.write(cx, Method::Post, path, api_version, body).await
-    }
-
     /// All items of a list, following pages on the same host. More than 50 pages or 10,000 items are `Unexpected`.
     pub async fn list(
         &self,

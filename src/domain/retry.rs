@@ -52,21 +52,36 @@ mod tests {
         assert_eq!(retry_delay(1, Some(Duration::from_secs(1_000_000)), 0.0), MAX_RETRY_AFTER);
     }
 
+    /// When a wait for something that arrives after `arrives` ends, and how many looks it takes.
+    fn wait_for(arrives: Duration) -> (Duration, u32) {
+        let (mut elapsed, mut looks) = (Duration::ZERO, 1);
+        while elapsed < arrives {
+            elapsed += probe_delay(elapsed, None);
+            looks += 1;
+        }
+        (elapsed, looks)
+    }
+
     #[test]
     fn a_wait_ends_soon_after_the_thing_arrives() {
         for arrives in [0u64, 2, 5, 15, 45, 60, 130, 300, 600] {
             let arrives = Duration::from_secs(arrives);
-            let mut elapsed = Duration::ZERO;
-            let mut looks = 1;
-            while elapsed < arrives {
-                elapsed += probe_delay(elapsed, None);
-                looks += 1;
-            }
-            assert!(
-                elapsed - arrives <= Duration::from_secs(1).max(arrives.mul_f64(0.05)),
-                "{arrives:?} ended at {elapsed:?}"
-            );
-            assert!(looks < 150, "{looks} looks for {arrives:?}");
+            let (ended, _) = wait_for(arrives);
+            let late = Duration::from_secs(1).max(arrives.mul_f64(0.05));
+            assert!(ended - arrives <= late, "{arrives:?} ended at {ended:?}");
         }
+    }
+
+    #[test]
+    fn looks_grow_with_the_logarithm_of_the_time_up_to_the_longest_delay() {
+        // From 12.5 s, where a delay of 4 % exceeds half a second, to 375 s, where it reaches 15 s: doubling the time costs
+        // ln 2 / ln 1.04 looks, which is 17.7.
+        for seconds in [15, 30, 60, 120, 180] {
+            let (once, twice) =
+                (wait_for(Duration::from_secs(seconds)).1, wait_for(Duration::from_secs(2 * seconds)).1);
+            assert!(twice - once <= 19, "{seconds} s: {once} looks, twice that: {twice}");
+        }
+        // Then one every 15 seconds.
+        assert!(wait_for(Duration::from_secs(4200)).1 - wait_for(Duration::from_secs(600)).1 <= 241);
     }
 }

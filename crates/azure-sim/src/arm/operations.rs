@@ -80,15 +80,17 @@ fn lost(id: &str) -> Failure {
     Failure::new(404, "NotFound", format!("The operation '{id}' was not found."))
 }
 
+/// An operation that the caller itself started; nobody else learns that it exists.
+fn own<'w>(world: &'w World, asked: &Asked<'_>, id: &str) -> Result<&'w Operation, Failure> {
+    let found = world.operations.get(&id.to_lowercase());
+    found.filter(|op| op.principal == asked.caller.oid).ok_or_else(|| lost(id))
+}
+
 /// The result URL (`Location`): 202 while it runs, then the result, or the error with which it ended.
 pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|world| {
-        let op = world
-            .operations
-            .get(&id.to_lowercase())
-            .filter(|o| o.principal == asked.caller.oid)
-            .ok_or_else(|| lost(id))?;
+        let op = own(world, asked, id)?;
         if !reached(op.ends, now) {
             let reply = Reply::empty(202)
                 .with("location", format!("{}{}?{}", asked.call.origin, asked.call.path, asked.call.raw_query));
@@ -114,11 +116,7 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
 pub(crate) fn status(asked: &Asked<'_>, id: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|world| {
-        let op = world
-            .operations
-            .get(&id.to_lowercase())
-            .filter(|o| o.principal == asked.caller.oid)
-            .ok_or_else(|| lost(id))?;
+        let op = own(world, asked, id)?;
         let ended = reached(op.ends, now);
         let status = match (&op.failure, ended) {
             (_, false) => "InProgress",
