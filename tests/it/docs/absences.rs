@@ -22,6 +22,9 @@ fn nothing_deletes_or_purges_in_azure() {
             }
         }
     }
+    // A purge is a POST in Azure Resource Manager: its client has none.
+    let arm = fs::read_to_string(root().join("src/azure/arm.rs")).expect("source can be read");
+    assert!(arm.contains("Method::Put") && !arm.contains("Method::Post"));
 }
 
 #[test]
