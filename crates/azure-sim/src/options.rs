@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
@@ -137,6 +138,12 @@ impl Addresses {
     /// The managed HSM that this host names.
     pub fn hsm_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         self.label_under(host, "managedhsm")
+    }
+
+    /// The holder of keys that this host names.
+    pub fn holder_of(&self, host: &str) -> Option<At> {
+        let vault = self.vault_of(host).map(|name| At::new(Zone::Vault, name));
+        vault.or_else(|| self.hsm_of(host).map(|name| At::new(Zone::Hsm, name)))
     }
 
     fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::entra::Principal;
 use crate::faults::Faults;
 use crate::journal::Journal;
+use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::Assignment;
@@ -63,8 +64,8 @@ pub(crate) enum Event {
     GroupGone(String),
     /// The retention of a deleted vault ends. The time of deletion tells it from a later one of the same name.
     VaultPurge(String, OffsetDateTime),
-    /// The retention of a deleted key ends: vault, key, time of deletion.
-    KeyPurge(String, String, OffsetDateTime),
+    /// The retention of a deleted key ends: its holder, key, time of deletion.
+    KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
     GrantGone(u64),
 }
@@ -164,16 +165,7 @@ impl World {
                     self.deleted_vaults.remove(&name);
                 }
             }
-            Event::KeyPurge(vault, key, since) => {
-                for vault in [self.vaults.get_mut(&vault), self.deleted_vaults.get_mut(&vault).map(|d| &mut d.vault)]
-                    .into_iter()
-                    .flatten()
-                {
-                    if vault.deleted_keys.get(&key).is_some_and(|k| k.deleted == since) {
-                        vault.deleted_keys.remove(&key);
-                    }
-                }
-            }
+            Event::KeyPurge(at, key, since) => self.purge_key(&at, &key, since),
             Event::GrantGone(number) => {
                 self.fading.remove(&number);
             }

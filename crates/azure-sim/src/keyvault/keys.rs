@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::arm::vault_model::Vault;
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::access::pass;
 use crate::keyvault::crypto::Material;
+use crate::keyvault::holder::Holder;
 use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
 use crate::keyvault::{Asked, pool, rotation_policy};
@@ -29,7 +29,7 @@ pub(crate) fn not_found(name: &str) -> Failure {
 }
 
 /// The key as reads see it.
-pub(crate) fn shown<'v>(asked: &Asked<'_>, vault: &'v Vault, name: &str) -> Result<&'v Key, Failure> {
+pub(crate) fn shown<'v>(asked: &Asked<'_>, vault: &'v Holder, name: &str) -> Result<&'v Key, Failure> {
     vault
         .keys
         .get(&name.to_lowercase())
@@ -122,7 +122,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
     })
 }
 
-fn read_create(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<Wanted, Failure> {
+fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, Failure> {
     key_body::good_name(name)?;
     let body = key_body::object(asked.call, false)?;
     key_body::only(
@@ -147,7 +147,7 @@ fn read_create(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<Wanted, F
 }
 
 /// Whether the name can take a new version: not soft-deleted, not being recovered, not too many.
-fn room(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<(), Failure> {
+fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
     let now = asked.call.now;
     let key = name.to_lowercase();
     if let Some(deleted) = vault.deleted_keys.get(&key) {
@@ -191,7 +191,7 @@ async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> 
 fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Material>, wanted: Wanted) -> Outcome {
     let now = asked.call.now;
     let id = w.guid().simple().to_string();
-    let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+    let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
     let key = vault.keys.entry(name.to_lowercase()).or_insert_with(|| Key {
         name: name.to_owned(),
         versions: Vec::new(),
@@ -214,7 +214,7 @@ fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Mater
 }
 
 fn answer(asked: &Asked<'_>, w: &World, name: &str) -> Outcome {
-    let vault = w.vaults.get(&asked.vault).ok_or_else(Failure::no_such_host)?;
+    let vault = w.holder(&asked.at).ok_or_else(Failure::no_such_host)?;
     let key = vault.keys.get(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
     Ok(Reply::ok(key.latest().bundle(&key.name, vault, &asked.shared.addresses)))
 }
@@ -260,7 +260,7 @@ pub(crate) fn update(asked: &Asked<'_>, name: &str, version: &str) -> Outcome {
         key_body::only(&body, &["key_ops", "attributes", "tags", "release_policy"])?;
         let attributes = key_body::attributes(&body)?;
         let tags = key_body::tags(&body)?;
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let key = vault.keys.get_mut(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
         let spelled = key.name.clone();
         let found = key.version_mut(version).ok_or_else(|| not_found(&format!("{name}/{version}")))?;

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::arm::vault_model::Vault;
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::Asked;
 use crate::keyvault::access::pass;
+use crate::keyvault::holder::Holder;
 use crate::keyvault::key_body::{self, bad};
 use crate::keyvault::key_model::{Key, Rotation, kid};
 use crate::keyvault::keys::{not_found, shown};
@@ -20,7 +20,7 @@ pub(crate) fn get(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 /// A key without a policy shows the default one: a notice 30 days before expiry.
-fn render(asked: &Asked<'_>, vault: &Vault, key: &Key) -> Value {
+fn render(asked: &Asked<'_>, vault: &Holder, key: &Key) -> Value {
     let id = format!("{}/rotationpolicy", kid(vault, &asked.shared.addresses, &key.name, ""));
     match &key.rotation {
         Some(policy) => {
@@ -48,7 +48,7 @@ pub(crate) fn put(asked: &Asked<'_>, name: &str) -> Outcome {
         let body = key_body::object(asked.call, false)?;
         key_body::only(&body, &["id", "lifetimeActions", "attributes"])?;
         let (actions, expiry) = read(&body)?;
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let key = vault.keys.get_mut(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
         let same = key.rotation.as_ref().is_some_and(|r| r.actions == actions && r.expiry == expiry);
         if !same {
