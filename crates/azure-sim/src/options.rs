@@ -42,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the simulated long-running operations take.
     pub lro_duration: Duration,
+    /// How long the creation, recovery and deletion of a managed HSM take; in Azure 20 to 30 minutes.
+    pub hsm_lro: Duration,
     /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
@@ -76,6 +78,7 @@ impl Default for Options {
             propagation: Propagation::default(),
             seed: 1,
             lro_duration: Duration::from_secs(2),
+            hsm_lro: Duration::from_secs(2),
             lro_retry_after: Some(1),
             token_lifetime: Duration::from_secs(3599),
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),

@@ -178,7 +178,7 @@ impl World {
     pub fn holder(&self, at: &At) -> Option<&Holder> {
         match at.zone {
             Zone::Vault => self.vaults.get(&at.name).map(|v| &v.holder),
-            Zone::Hsm => None,
+            Zone::Hsm => self.hsms.get(&at.name).map(|h| &h.holder),
         }
     }
 
@@ -186,7 +186,7 @@ impl World {
     pub fn holder_mut(&mut self, at: &At) -> Option<&mut Holder> {
         match at.zone {
             Zone::Vault => self.vaults.get_mut(&at.name).map(|v| &mut v.holder),
-            Zone::Hsm => None,
+            Zone::Hsm => self.hsms.get_mut(&at.name).map(|h| &mut h.holder),
         }
     }
 
@@ -202,7 +202,10 @@ impl World {
                 self.vaults.get_mut(&at.name).map(|v| &mut v.holder),
                 self.deleted_vaults.get_mut(&at.name).map(|d| &mut d.vault.holder),
             ],
-            Zone::Hsm => [None, None],
+            Zone::Hsm => [
+                self.hsms.get_mut(&at.name).map(|h| &mut h.holder),
+                self.deleted_hsms.get_mut(&at.name).map(|d| &mut d.hsm.holder),
+            ],
         };
         for holder in holders.into_iter().flatten() {
             if holder.deleted_keys.get(key).is_some_and(|k| k.deleted == since) {
