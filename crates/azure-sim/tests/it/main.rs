@@ -4,7 +4,6 @@ mod client;
 mod control;
 mod keys;
 mod model;
-mod model;
 mod refusals;
 mod robust;
 mod seed_flow;
