@@ -2,6 +2,8 @@
 
 mod client;
 mod control;
+mod hsm;
+mod hsm_refusals;
 mod keys;
 mod refusals;
 mod robust;
