@@ -4,6 +4,7 @@ mod client;
 mod control;
 mod hsm;
 mod hsm_refusals;
+mod hsm_storage;
 mod keys;
 mod refusals;
 mod robust;
