@@ -28,6 +28,7 @@ mod control;
 mod entra;
 mod env_file;
 mod glob;
+mod hsm;
 mod http;
 mod keyvault;
 mod pipeline;
@@ -245,6 +246,13 @@ impl Simulator {
     /// The whole state, as ARM and Key Vault show it.
     pub fn snapshot(&self) -> Value {
         snapshot::full(&self.shared)
+    }
+
+    /// Activates a managed HSM without the ceremony of its security domain. `false`: there is no such HSM, or it is not
+    /// provisioned yet.
+    pub fn activate_hsm(&self, name: &str) -> bool {
+        let now = self.shared.clock.now();
+        self.shared.world(|w| w.activate_hsm(name, now))
     }
 
     /// The state without times, random ids and ports, equal for two runs that did the same.

@@ -209,7 +209,6 @@ struct Opening {
 /// # Errors
 /// The refusal that the last look met; `WrongKey` when the key does not unwrap; `KeyMissing` without a hold.
 pub(crate) async fn open(shared: &Shared, id: &str) -> Result<Arc<DataKey>, Refusal> {
-    let now = shared.clock.now();
     let opening = shared.world(|w| {
         let hold = w.hold(id).ok_or(Refusal::KeyMissing)?;
         if let Some(refused) = hold.refused {
@@ -218,9 +217,8 @@ pub(crate) async fn open(shared: &Shared, id: &str) -> Result<Arc<DataKey>, Refu
         let material = match &hold.rewrap {
             Some(rewrap) => rewrap.from.clone(),
             None => {
-                let home = home(w, &shared.addresses, &hold.key_use, now)?;
-                let key = home.keys.get(&hold.key_use.key.to_lowercase()).ok_or(Refusal::KeyMissing)?;
-                key.version(&hold.wrapped_under).ok_or(Refusal::KeyMissing)?.material.clone()
+                let home = home(w, &shared.addresses, &hold.key_use)?;
+                home.version(&hold.key_use.key, &hold.wrapped_under)?.1.material.clone()
             }
         };
         let (wrapped, rewrap) = (hold.wrapped.clone(), hold.rewrap.clone());
