@@ -114,6 +114,7 @@ async fn an_hsm_is_provisioned_then_activated_by_its_security_domain_then_holds_
     lab.arm("PUT", &lab.group(), Some(json!({ "location": "uksouth" }))).await.expect(201);
     let accepted = lab.arm("PUT", &lab.hsm_id("hsm1"), Some(lab.hsm_body())).await.expect(202);
     let status = accepted.headers["azure-asyncoperation"].to_str().expect("text").to_owned();
+    lab.sim.settle();
     let running = lab.send("GET", &status, &lab.arm_token, None).await.expect(200);
     assert_eq!(running.body["status"], "InProgress");
     let shown = lab.arm("GET", &lab.hsm_id("hsm1"), None).await.expect(200);
@@ -310,6 +311,7 @@ async fn a_caller_without_token_is_told_where_to_get_one_and_nothing_else() {
             lab.sim.hsm_suffix()
         )
     );
+    assert_eq!(answer.headers["content-security-policy"], "default-src 'self'");
     let vault = lab.vault_token().await;
     lab.hsm_as(&vault, "GET", "/keys", None).await.expect(401);
 }
@@ -331,4 +333,26 @@ async fn local_grants_arrive_and_leave_by_their_own_lag() {
     lab.hsm("GET", "/keys", None).await.expect(200);
     lab.advance(1);
     lab.hsm("GET", "/keys", None).await.refused(403, "AccessDenied");
+}
+
+#[tokio::test]
+async fn a_creation_that_fails_leaves_nothing_and_one_that_never_ends_is_never_there() {
+    use azure_sim::{Action, Rule};
+    let lab = Lab::start().await;
+    lab.arm("PUT", &lab.group(), Some(json!({ "location": "uksouth" }))).await.expect(201);
+    let failure = Action::LroFail { code: "CapacityError".into(), message: "Pool creation is disabled.".into() };
+    lab.sim.faults().add(Rule::once("PUT", "*/managedHSMs/*", failure));
+    let mut body = lab.hsm_body();
+    body["identity"] = json!({ "type": "SystemAssigned" });
+    let accepted = lab.arm("PUT", &lab.hsm_id("hsm1"), Some(body.clone())).await.expect(202);
+    lab.finish(&accepted).await.refused(409, "CapacityError");
+    lab.arm("GET", &lab.hsm_id("hsm1"), None).await.refused(404, "ResourceNotFound");
+    lab.sim.faults().add(Rule::once("PUT", "*/managedHSMs/*", Action::LroNeverEnds));
+    lab.arm("PUT", &lab.hsm_id("hsm1"), Some(body.clone())).await.expect(202);
+    lab.advance(3000);
+    let shown = lab.arm("GET", &lab.hsm_id("hsm1"), None).await.expect(200);
+    assert_eq!(shown.body["properties"]["provisioningState"], "Provisioning");
+    assert!(shown.body["identity"]["principalId"].is_string());
+    lab.arm("PUT", &lab.hsm_id("hsm1"), Some(body)).await.refused(409, "ConflictError");
+    assert!(!lab.sim.activate_hsm("hsm1"), "what is not provisioned cannot be activated");
 }
