@@ -23,7 +23,7 @@ use crate::journal::Journal;
 use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
-use crate::rbac::assignments::Assignment;
+use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
 
 /// What all requests share.
@@ -203,6 +203,12 @@ impl World {
     pub fn at(&mut self, when: OffsetDateTime, event: Event) {
         self.counter += 1;
         self.agenda.insert((when, self.counter), event);
+    }
+
+    /// Removes all grants at the scope and below, those that are still fading too: what is gone takes them with it.
+    pub fn drop_grants(&mut self, scope: &str) {
+        self.assignments.retain(|_, a| !at_or_above(scope, &a.scope));
+        self.fading.retain(|_, a| !at_or_above(scope, &a.scope));
     }
 
     /// A number that no other thing in this world has.

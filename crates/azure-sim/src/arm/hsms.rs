@@ -330,7 +330,7 @@ pub(crate) fn soft_delete(w: &mut World, key: &str, now: OffsetDateTime) {
         return;
     };
     hsm.deleting = false;
-    w.assignments.retain(|_, a| !at_or_above(&hsm.id, &a.scope));
+    w.drop_grants(&hsm.id);
     let purge_at = now.saturating_add(Duration::days(hsm.retention_days));
     w.at(purge_at, Event::HsmPurge(key.to_owned(), now));
     w.deleted_hsms.insert(key.to_owned(), DeletedHsm { hsm, deleted: now, purge_at });

@@ -221,6 +221,7 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     world.accounts.retain(|_, a| !inside(&a.id));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
+    world.fading.retain(|_, a| !inside(&a.scope));
 }
 
 /// The generic list, of a group or of the subscription, with the one filter that clients use: `resourceType eq '…'`.

@@ -358,7 +358,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         }
         w.accounts.remove(&account.name);
         w.drop_hold(&account.id);
-        w.assignments.retain(|_, a| !at_or_above(&account.id, &a.scope));
+        w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))
     })

@@ -6,6 +6,7 @@ mod hsm;
 mod hsm_refusals;
 mod hsm_storage;
 mod keys;
+mod model;
 mod refusals;
 mod robust;
 mod seed_flow;
