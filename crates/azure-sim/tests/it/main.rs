@@ -2,6 +2,9 @@
 
 mod client;
 mod control;
+mod hsm;
+mod hsm_refusals;
+mod hsm_storage;
 mod keys;
 mod model;
 mod refusals;
