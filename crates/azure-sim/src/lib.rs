@@ -36,6 +36,7 @@ mod rbac;
 mod server;
 mod snapshot;
 mod state;
+mod storage;
 mod tls;
 
 use std::io;
