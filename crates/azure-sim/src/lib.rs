@@ -17,6 +17,7 @@
 //! ```
 
 pub mod clock;
+pub mod exchange;
 pub mod faults;
 pub mod journal;
 pub mod options;
@@ -49,6 +50,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
+pub use exchange::{Exchange, Observer};
 pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;

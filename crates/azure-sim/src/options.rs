@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::exchange::Observer;
 use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
 use crate::storage::{Endpoint, SERVICES};
@@ -59,6 +60,8 @@ pub struct Options {
     pub journal_capacity: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,
+    /// Is shown every request with its answer, bodies included: for tests.
+    pub observer: Option<Observer>,
 }
 
 impl Default for Options {
@@ -86,6 +89,7 @@ impl Default for Options {
             fast_keys: false,
             journal_capacity: 100_000,
             start_at: None,
+            observer: None,
         }
     }
 }

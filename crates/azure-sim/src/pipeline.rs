@@ -12,6 +12,7 @@ use time::macros::format_description;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use crate::exchange::{Exchange, Observer};
 use crate::faults::Action;
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
@@ -125,10 +126,30 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     };
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
     journal(shared, &surface, &call, &outcome, cut);
+    if let Some(observer) = &shared.options.observer {
+        show(observer, &surface, &call, &outcome.outcome);
+    }
     if cut {
         return Err(Cut);
     }
     Ok(respond(&call, &surface, &outcome.outcome, shared))
+}
+
+fn show(observer: &Observer, surface: &Surface, call: &Call, outcome: &Outcome) {
+    let sent = serde_json::from_slice(&call.body).ok();
+    let (status, answer) = match outcome {
+        Ok(reply) => (reply.status, reply.body.clone()),
+        Err(failure) => (failure.status, Some(failure.envelope())),
+    };
+    observer(&Exchange {
+        surface: surface.name(),
+        method: call.method.as_str(),
+        path: &call.path,
+        api_version: call.param("api-version"),
+        sent: sent.as_ref(),
+        status,
+        answer: answer.as_ref(),
+    });
 }
 
 /// What became of a request.
