@@ -25,6 +25,7 @@ use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
+use crate::storage::Storehouse;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -99,6 +100,8 @@ pub(crate) struct World {
     pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// What accounts store, by the same name.
+    pub storehouses: BTreeMap<String, Storehouse>,
     /// Customer's keys in use, by the lower-case id of the resource under them.
     pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
@@ -128,6 +131,7 @@ impl World {
             hsms: BTreeMap::new(),
             deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            storehouses: BTreeMap::new(),
             holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),

@@ -18,6 +18,7 @@ pub(crate) mod role_definitions;
 pub(crate) mod shape;
 pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
+pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
 pub(crate) mod subscriptions;
 pub(crate) mod vault_body;
@@ -117,7 +118,7 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
             deleted_hsms::serve(asked, names[0], &names[2..])
         }
         ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
-        ("microsoft.storage", "checknameavailability", []) => storage_accounts::check_name(asked),
+        ("microsoft.storage", "checknameavailability", []) => storage_children::check_name(asked),
         (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
         (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
         (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),

@@ -12,4 +12,5 @@ mod robust;
 mod seed_flow;
 mod soft_delete;
 mod tokens;
+mod truth;
 mod visibility;
