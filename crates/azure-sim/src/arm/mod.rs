@@ -7,6 +7,8 @@ pub(crate) mod identities;
 pub(crate) mod identity_block;
 pub(crate) mod metadata;
 pub(crate) mod operations;
+#[cfg_attr(not(test), expect(dead_code, reason = "the generic provider reads it"))]
+pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod role_assignments;
 pub(crate) mod role_definitions;
