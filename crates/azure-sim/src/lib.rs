@@ -114,8 +114,10 @@ impl Simulator {
             clock,
             options,
             signer,
+            rewrap: tokio::sync::Notify::new(),
         });
         let stop = CancellationToken::new();
+        tokio::spawn(cmk::keeper(shared.clone(), stop.clone()));
         let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
         let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving) };
         sim.write_env()?;

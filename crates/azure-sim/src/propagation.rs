@@ -93,10 +93,14 @@ pub struct Propagation {
     pub key_delete: Lag,
     /// A recovered key, until `keys/{name}` shows it.
     pub key_recover: Lag,
+    /// Between two looks of a service at its customer-managed key. Azure documents minutes to hours; the default is
+    /// shorter, so that one can wait for it.
+    pub key_look: Lag,
 }
 
 impl Default for Propagation {
-    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4.
+    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4,
+    /// services look at their keys every 3 to 6.
     fn default() -> Self {
         Self {
             grant: Lag::Uniform { min: 2.0, max: 8.0 },
@@ -108,6 +112,7 @@ impl Default for Propagation {
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            key_look: Lag::Uniform { min: 3.0, max: 6.0 },
         }
     }
 }
@@ -125,6 +130,7 @@ impl Propagation {
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            key_look: Lag::None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::arm::resource_groups::Group;
 use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::clock::Clock;
+use crate::cmk::{self, Hold};
 use crate::entra::Principal;
 use crate::faults::Faults;
 use crate::journal::Journal;
@@ -33,13 +34,17 @@ pub(crate) struct Shared {
     pub options: Options,
     pub addresses: Addresses,
     pub signer: Arc<crate::entra::tokens::Signer>,
+    /// Wakes `cmk::keeper` when data keys are to be rewrapped.
+    pub rewrap: tokio::sync::Notify,
 }
 
 impl Shared {
     /// Runs with the world brought up to the present. The guard cannot leave the closure, so no await happens under it.
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.tick(self.clock.now());
+        if world.tick(&self.addresses, self.clock.now()) {
+            self.rewrap.notify_one();
+        }
         f(&mut world)
     }
 
@@ -84,6 +89,8 @@ pub(crate) struct World {
     pub deleted_vaults: BTreeMap<String, DeletedVault>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// Customer's keys in use, by the lower-case id of the resource under them.
+    pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
     pub assignments: BTreeMap<String, Assignment>,
     /// Removed assignments that are still enforced, by a number of their own.
@@ -109,6 +116,7 @@ impl World {
             vaults: BTreeMap::new(),
             deleted_vaults: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
             roles: roles::built_in(),
@@ -145,15 +153,14 @@ impl World {
         world
     }
 
-    /// Lets everything happen that is due.
-    pub fn tick(&mut self, now: OffsetDateTime) {
-        while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
+    /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be
+    /// rewrapped.
+    pub fn tick(&mut self, addresses: &Addresses, now: OffsetDateTime) -> bool {
+        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= now) {
             let ((at, _), event) = entry.remove_entry();
             self.happen(at, event);
         }
+        cmk::look_at_all(self, addresses, now)
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
@@ -219,6 +226,9 @@ impl World {
         }
         for v in self.vaults.values_mut() {
             v.settle(now);
+        }
+        for h in self.holds.values_mut() {
+            h.next_look = Some(now);
         }
     }
 }

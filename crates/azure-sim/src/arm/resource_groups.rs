@@ -215,6 +215,7 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
         crate::arm::identities::remove(world, &identity);
     }
     world.accounts.retain(|_, a| !inside(&a.id));
+    world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
 }
 
