@@ -32,6 +32,7 @@ pub(crate) struct Cut;
 enum Surface {
     Arm,
     Login,
+    Graph,
     Vault(String),
     Hsm,
     Unknown,
@@ -42,6 +43,7 @@ impl Surface {
         match self {
             Self::Arm => "arm",
             Self::Login => "login",
+            Self::Graph => "graph",
             Self::Vault(_) => "vault",
             Self::Hsm => "hsm",
             Self::Unknown => "unknown",
@@ -59,6 +61,9 @@ fn surface(shared: &Shared, host: &str) -> Surface {
     }
     if host == format!("login.{}", names.suffix) {
         return Surface::Login;
+    }
+    if host == format!("graph.{}", names.suffix) {
+        return Surface::Graph;
     }
     let arm = host == format!("management.{}", names.suffix)
         || host == names.suffix
@@ -186,6 +191,7 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
     match surface {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
+        Surface::Graph => entra::graph::serve(shared, call),
         Surface::Vault(vault) => keyvault::serve(shared, call, vault).await,
         Surface::Hsm => Err(Failure::not_played("Managed HSM")),
         Surface::Unknown => {
@@ -284,7 +290,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Hsm | Surface::Unknown => {}
+        Surface::Login | Surface::Graph | Surface::Hsm | Surface::Unknown => {}
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Operation {
     ends: Due,
     failure: Option<(String, String)>,
     result: Ending,
+    /// The word for a running operation; empty is `InProgress`.
+    running: String,
     /// Who started it; others are told 404.
     principal: String,
 }
@@ -29,6 +31,8 @@ pub(crate) enum Ending {
     Nothing,
     /// 200 with the storage account of this lower-case name as it then is.
     Account(String),
+    /// 200 with the resource of the generic provider of this lower-case id as it then is.
+    Resource(String),
 }
 
 /// Operations kept; the oldest are forgotten beyond that.
@@ -43,13 +47,27 @@ pub(crate) struct Started {
 
 /// Starts an operation whose course the fault rules may have changed.
 pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
+    begin(shared, world, call, principal, result, None, "InProgress")
+}
+
+/// As `start`, for an operation that ends with this code and text unless a fault rule says otherwise, and for services
+/// with a word of their own for a running one.
+pub(crate) fn begin(
+    shared: &Shared,
+    world: &mut World,
+    call: &Call,
+    principal: &str,
+    result: Ending,
+    failure: Option<(String, String)>,
+    running: &str,
+) -> Started {
     let id = world.guid().to_string();
     let length = Duration::try_from(shared.options.lro_duration).unwrap_or(Duration::HOUR);
     let done = call.now.saturating_add(length);
     let (ends, failure) = match &call.lro_fault {
         Some(LroFault::NeverEnds) => (None, None),
         Some(LroFault::Fail { code, message }) => (Some(done), Some((code.clone(), message.clone()))),
-        None => (Some(done), None),
+        None => (Some(done), failure),
     };
     let fails = failure.is_some();
     if world.operations.len() >= MOST {
@@ -60,7 +78,15 @@ pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: 
     }
     world.operations.insert(
         id.clone(),
-        Operation { id: id.clone(), started: call.now, ends, failure, result, principal: principal.to_owned() },
+        Operation {
+            id: id.clone(),
+            started: call.now,
+            ends,
+            failure,
+            result,
+            running: running.to_owned(),
+            principal: principal.to_owned(),
+        },
     );
     Started { id, ends, fails }
 }
@@ -108,6 +134,10 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
                 Some(account) => Reply::ok(account.render(world, asked.shared, now)),
                 None => return Err(lost(id)),
             },
+            Ending::Resource(key) => match crate::arm::generic::shown(world, asked.shared, key, now) {
+                Some(resource) => Reply::ok(resource),
+                None => return Err(lost(id)),
+            },
         })
     })
 }
@@ -119,7 +149,8 @@ pub(crate) fn status(asked: &Asked<'_>, id: &str) -> Outcome {
         let op = own(world, asked, id)?;
         let ended = reached(op.ends, now);
         let status = match (&op.failure, ended) {
-            (_, false) => "InProgress",
+            (_, false) if op.running.is_empty() => "InProgress",
+            (_, false) => &op.running,
             (None, true) => "Succeeded",
             (Some(_), true) => "Failed",
         };

@@ -41,3 +41,25 @@ pub(crate) fn principals(tenant: &str, now: OffsetDateTime) -> Vec<Principal> {
 pub(crate) fn object_id(w: &World, app: &str) -> Option<String> {
     w.principals.values().find(|p| p.app_id == app).map(|p| p.object_id.clone())
 }
+
+/// The object id of a principal that a service makes for itself, from a text that no other has.
+pub(crate) fn made_for(what: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("made:{what}").as_bytes()).to_string()
+}
+
+/// Puts such a principal into the directory, unless it is there.
+pub(crate) fn introduce(w: &mut World, object_id: &str, name: &str, resource: &str, now: OffsetDateTime) {
+    if w.principals.contains_key(object_id) {
+        return;
+    }
+    let known_from = w.due(|p| &p.principal, now);
+    let principal = Principal {
+        object_id: object_id.to_owned(),
+        app_id: made_for(&format!("app:{object_id}")),
+        name: name.to_owned(),
+        secret: None,
+        known_from,
+        resource_id: Some(resource.to_owned()),
+    };
+    w.principals.insert(object_id.to_owned(), principal);
+}

@@ -26,7 +26,11 @@ pub(crate) fn is_on(rule: &Cmk, body: &Value) -> bool {
 
 /// Under which id the hold on a resource's key is kept.
 pub(crate) fn hold_id(id: &str, rule: &Cmk) -> String {
-    if rule.part.is_empty() { id.to_owned() } else { format!("{id}#{}", rule.part) }
+    match rule.part {
+        "" => id.to_owned(),
+        child if child.starts_with('/') => format!("{id}{child}"),
+        part => format!("{id}#{part}"),
+    }
 }
 
 /// What a write does about one key.
@@ -75,7 +79,7 @@ pub(crate) fn step(
             }
         }
     }
-    let named = named(w, rule, next)?;
+    let named = named(w, addresses, rule, next)?;
     if rule.same_vault
         && let Some(hold) = w.hold(&hold_id(&next.id, rule))
         && !same_origin(&hold.key_use.vault_uri, &named.vault_uri)
@@ -112,7 +116,7 @@ struct Named {
     version: String,
 }
 
-fn named(w: &World, rule: &Cmk, resource: &Resource) -> Result<Named, Trouble> {
+fn named(w: &World, addresses: &Addresses, rule: &Cmk, resource: &Resource) -> Result<Named, Trouble> {
     let body = &resource.body;
     let must = |at: &'static str| pointer::text(body, at).map(str::to_owned).ok_or(Trouble::Missing(at));
     let may = |at: &str| pointer::text(body, at).unwrap_or_default().to_owned();
@@ -124,10 +128,8 @@ fn named(w: &World, rule: &Cmk, resource: &Resource) -> Result<Named, Trouble> {
             let id = must(vault)?;
             let label = id.rsplit('/').next().unwrap_or_default().to_lowercase();
             let found = w.vaults.get(&label).filter(|v| v.id.eq_ignore_ascii_case(&id));
-            if found.is_none() {
-                return Err(Trouble::Key(Refusal::VaultMissing));
-            }
-            Named { vault_uri: format!("//{label}"), key: must(name)?, version: may(version) }
+            let vault = found.ok_or(Trouble::Key(Refusal::VaultMissing))?;
+            Named { vault_uri: vault.uri(addresses), key: must(name)?, version: may(version) }
         }
         KeyAt::Url(at) => split(&must(at)?)?,
         KeyAt::Found(find) => split(&find(w, resource).ok_or(Trouble::Key(Refusal::KeyMissing))?)?,

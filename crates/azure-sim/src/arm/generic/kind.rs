@@ -42,8 +42,6 @@ pub(crate) struct Kind {
     pub sticky: &'static [&'static str],
     /// Pointers to what cannot change after the creation.
     pub fixed: &'static [&'static str],
-    /// Pointers to secrets: taken and never shown, nor kept.
-    pub secrets: &'static [&'static str],
     /// Pointers with the JSON text of what stands there when nothing was sent.
     pub defaults: &'static [(&'static str, &'static str)],
     /// Refuses or changes what the engine knows nothing of; called before the key is looked at.
@@ -237,7 +235,6 @@ impl Kind {
             whole: &[],
             sticky: &[],
             fixed: &[],
-            secrets: &[],
             defaults: &[],
             guard: nothing_to_say,
             shows: nothing_to_show,

@@ -124,7 +124,10 @@ impl Resource {
             out["identity"] = identity;
         }
         if let (Value::Object(out), Value::Object(body)) = (&mut out, &self.body) {
-            out.extend(body.iter().map(|(k, v)| (k.clone(), v.clone())));
+            match crate::arm::published::published(&kind.name.to_lowercase()) {
+                Some(published) => out.extend(published.shown(body)),
+                None => out.extend(body.clone()),
+            }
         }
         for (at, json) in kind.defaults {
             if pointer::get(&out, at).is_none()

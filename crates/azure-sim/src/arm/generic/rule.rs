@@ -10,7 +10,8 @@ use crate::state::World;
 #[derive(Debug)]
 pub(crate) struct Cmk {
     /// Tells the keys of a type with several apart; empty for the only or the first. The hold on the key is under the
-    /// resource's id, with `#` and this behind it where it is not empty.
+    /// resource's id, with `#` and this behind it where it is not empty; one that starts with a slash is the way to a
+    /// child, under whose id the hold is.
     pub part: &'static str,
     pub on: On,
     pub key: KeyAt,
@@ -34,6 +35,8 @@ pub(crate) struct Cmk {
     pub back: Back,
     /// Whether the write is taken although the key cannot be used: the grant comes after it.
     pub grant_later: bool,
+    /// Whether a PATCH of the identities alone leaves the key unlooked at.
+    pub identity_apart: bool,
     /// What answers show, at which pointer.
     pub shows: &'static [(&'static str, Shown)],
     /// Pointers that go from the body when the key is off.
@@ -213,6 +216,7 @@ impl Cmk {
             when: When::Anytime,
             back: Back::Yes,
             grant_later: false,
+            identity_apart: false,
             shows: &[],
             clears: &[],
             words: no_words,
