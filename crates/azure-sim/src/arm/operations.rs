@@ -33,6 +33,8 @@ pub(crate) enum Ending {
     Account(String),
     /// 200 with the resource of the generic provider of this lower-case id as it then is.
     Resource(String),
+    /// 200 with the managed HSM of this lower-case name as it then is.
+    Hsm(String),
 }
 
 /// Operations kept; the oldest are forgotten beyond that.
@@ -47,27 +49,44 @@ pub(crate) struct Started {
 
 /// Starts an operation whose course the fault rules may have changed.
 pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
-    begin(shared, world, call, principal, result, None, "InProgress")
+    start_lasting(world, call, principal, result, shared.options.lro_duration)
 }
 
-/// As `start`, for an operation that ends with this code and text unless a fault rule says otherwise, and for services
-/// with a word of their own for a running one.
-pub(crate) fn begin(
-    shared: &Shared,
+/// The same with a duration of its own.
+pub(crate) fn start_lasting(
     world: &mut World,
     call: &Call,
     principal: &str,
     result: Ending,
-    failure: Option<(String, String)>,
-    running: &str,
+    length: std::time::Duration,
+) -> Started {
+    begin(world, call, principal, result, Course { length, failure: None, running: "InProgress" })
+}
+
+/// How an operation goes, unless a fault rule says otherwise.
+pub(crate) struct Course<'a> {
+    pub length: std::time::Duration,
+    /// Code and text with which it ends badly.
+    pub failure: Option<(String, String)>,
+    /// The service's word for a running operation.
+    pub running: &'a str,
+}
+
+/// Starts an operation of this course.
+pub(crate) fn begin(
+    world: &mut World,
+    call: &Call,
+    principal: &str,
+    result: Ending,
+    course: Course<'_>,
 ) -> Started {
     let id = world.guid().to_string();
-    let length = Duration::try_from(shared.options.lro_duration).unwrap_or(Duration::HOUR);
+    let length = Duration::try_from(course.length).unwrap_or(Duration::HOUR);
     let done = call.now.saturating_add(length);
     let (ends, failure) = match &call.lro_fault {
         Some(LroFault::NeverEnds) => (None, None),
         Some(LroFault::Fail { code, message }) => (Some(done), Some((code.clone(), message.clone()))),
-        None => (Some(done), failure),
+        None => (Some(done), course.failure),
     };
     let fails = failure.is_some();
     if world.operations.len() >= MOST {
@@ -84,7 +103,7 @@ pub(crate) fn begin(
             ends,
             failure,
             result,
-            running: running.to_owned(),
+            running: course.running.to_owned(),
             principal: principal.to_owned(),
         },
     );
@@ -136,6 +155,10 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
             },
             Ending::Resource(key) => match crate::arm::generic::shown(world, asked.shared, key, now) {
                 Some(resource) => Reply::ok(resource),
+                None => return Err(lost(id)),
+            },
+            Ending::Hsm(name) => match world.hsms.get(name) {
+                Some(hsm) => Reply::ok(hsm.render(world, &asked.shared.addresses, now)),
                 None => return Err(lost(id)),
             },
         })

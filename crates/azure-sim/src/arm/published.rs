@@ -3,6 +3,8 @@
 //! decided here.
 
 mod read;
+#[cfg(test)]
+mod services_tests;
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};

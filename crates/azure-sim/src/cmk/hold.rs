@@ -196,11 +196,16 @@ pub(crate) async fn prepare(
 }
 
 /// What one opening of a data key works on, read under the lock.
-struct Opening {
-    cell: Arc<OnceCell<Arc<DataKey>>>,
-    material: Arc<Material>,
-    wrapped: Vec<u8>,
-    rewrap: Option<Rewrap>,
+enum Opening {
+    /// It was opened since the last look.
+    Done(Arc<DataKey>),
+    Todo {
+        /// Shared by all who open at the same time, so that it is unwrapped once.
+        cell: Arc<OnceCell<Arc<DataKey>>>,
+        material: Arc<Material>,
+        wrapped: Vec<u8>,
+        rewrap: Option<Rewrap>,
+    },
 }
 
 /// The data key of a resource, unwrapped with the customer's key unless that was done since the last look. A rewrapping
@@ -209,24 +214,28 @@ struct Opening {
 /// # Errors
 /// The refusal that the last look met; `WrongKey` when the key does not unwrap; `KeyMissing` without a hold.
 pub(crate) async fn open(shared: &Shared, id: &str) -> Result<Arc<DataKey>, Refusal> {
-    let now = shared.clock.now();
     let opening = shared.world(|w| {
         let hold = w.hold(id).ok_or(Refusal::KeyMissing)?;
         if let Some(refused) = hold.refused {
             return Err(refused.why);
         }
+        if let (Some(key), None) = (hold.opened.get(), &hold.rewrap) {
+            return Ok(Opening::Done(key.clone()));
+        }
         let material = match &hold.rewrap {
             Some(rewrap) => rewrap.from.clone(),
             None => {
-                let home = home(w, &shared.addresses, &hold.key_use, now)?;
-                let key = home.keys.get(&hold.key_use.key.to_lowercase()).ok_or(Refusal::KeyMissing)?;
-                key.version(&hold.wrapped_under).ok_or(Refusal::KeyMissing)?.material.clone()
+                let home = home(w, &shared.addresses, &hold.key_use)?;
+                home.version(&hold.key_use.key, &hold.wrapped_under)?.1.material.clone()
             }
         };
         let (wrapped, rewrap) = (hold.wrapped.clone(), hold.rewrap.clone());
-        Ok(Opening { cell: hold.opened.clone(), material, wrapped, rewrap })
+        Ok(Opening::Todo { cell: hold.opened.clone(), material, wrapped, rewrap })
     })?;
-    let Opening { cell, material, wrapped, rewrap } = opening;
+    let (cell, material, wrapped, rewrap) = match opening {
+        Opening::Done(key) => return Ok(key),
+        Opening::Todo { cell, material, wrapped, rewrap } => (cell, material, wrapped, rewrap),
+    };
     let data_key = cell.get_or_try_init(|| DataKey::unwrap(material, wrapped.clone())).await?.clone();
     if let Some(rewrap) = rewrap {
         let moved = data_key.wrap(rewrap.to.clone()).await?;

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::*;
-use crate::arm::vault_model::{Network, Vault};
+use crate::arm::vault_model::Vault;
 use crate::keyvault::crypto::Material;
+use crate::keyvault::holder::{Holder, Network, Zone};
 use crate::keyvault::key_model::{Key, Version};
 use crate::options::{Addresses, Options};
 use crate::propagation::{Lag, Propagation};
@@ -51,18 +52,12 @@ fn world(permissions: Value) -> (World, Arc<Material>, OffsetDateTime) {
         rotation: None,
         visible_from: None,
     };
-    let vault = Vault {
+    let holder = Holder {
+        zone: Zone::Vault,
         id: "/subscriptions/s/resourceGroups/rg/providers/Microsoft.KeyVault/vaults/kv".to_owned(),
         name: "kv".to_owned(),
         location: "uksouth".to_owned(),
-        tags: Map::new(),
-        tenant: options.tenant_id.clone(),
         sku: "standard".to_owned(),
-        rbac: false,
-        access_policies: vec![json!({ "objectId": PRINCIPAL, "permissions": { "keys": permissions } })],
-        deployment: false,
-        disk_encryption: false,
-        template_deployment: false,
         retention_days: 30,
         purge_protection: true,
         network: Network { acls: None, public_access: "Enabled".to_owned() },
@@ -71,6 +66,16 @@ fn world(permissions: Value) -> (World, Arc<Material>, OffsetDateTime) {
         dns_from: Some(now),
         keys: BTreeMap::from([("k".to_owned(), key)]),
         deleted_keys: BTreeMap::new(),
+    };
+    let vault = Vault {
+        holder,
+        tags: Map::new(),
+        tenant: options.tenant_id.clone(),
+        rbac: false,
+        access_policies: vec![json!({ "objectId": PRINCIPAL, "permissions": { "keys": permissions } })],
+        deployment: false,
+        disk_encryption: false,
+        template_deployment: false,
     };
     w.vaults.insert("kv".to_owned(), vault);
     (w, material, now)
@@ -103,6 +108,7 @@ fn each_thing_that_is_wrong_has_its_own_refusal() {
             |_, u| (u.vault_uri, u.hsm) = ("https://h.managedhsm.localhost:8443/".into(), false),
             Err(Refusal::HsmNotTaken),
         ),
+        ("no HSM", |_, u| u.vault_uri = "https://h.managedhsm.localhost:8443/".into(), Err(Refusal::VaultMissing)),
         ("no vault", |w, _| w.vaults.clear(), Err(Refusal::VaultMissing)),
         ("no purge protection", |w, _| vault(w).purge_protection = false, Err(Refusal::NotProtected)),
         ("90 days asked", |_, u| u.retention_days = Some(90), Err(Refusal::ShortRetention)),

@@ -69,7 +69,7 @@ pub(crate) fn remove(w: &mut World, key: &str, now: OffsetDateTime) {
             w.drop_hold(&super::keys::hold_id(&gone.id, rule));
         }
     }
-    w.assignments.retain(|_, a| !at_or_above(&resource.id, &a.scope));
+    w.drop_grants(&resource.id);
     soft::keep(w, resource, now);
 }
 

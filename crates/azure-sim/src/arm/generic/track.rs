@@ -3,7 +3,7 @@
 use crate::arm::Asked;
 use crate::arm::generic::kind::Follow;
 use crate::arm::generic::route::Target;
-use crate::arm::operations::{self, Ending, Started};
+use crate::arm::operations::{self, Course, Ending, Started};
 use crate::http::Reply;
 use crate::state::World;
 
@@ -21,7 +21,8 @@ pub(crate) fn start(
     };
     // Cosmos DB has a word of its own for what runs.
     let running = if target.kind.flat_errors { "Dequeued" } else { "InProgress" };
-    operations::begin(asked.shared, w, asked.call, &asked.caller.oid, ending, failure, running)
+    let course = Course { length: asked.shared.options.lro_duration, failure, running };
+    operations::begin(w, asked.call, &asked.caller.oid, ending, course)
 }
 
 /// An answer with the headers that the type gives.
@@ -35,7 +36,7 @@ pub(crate) fn reply(
     region: &str,
 ) -> Reply {
     let Some(op) = op else {
-        return Reply { status, headers: Vec::new(), body };
+        return Reply { body, ..Reply::empty(status) };
     };
     let version = asked.call.param("api-version").unwrap_or_default();
     let url = |word: &str| {
@@ -49,7 +50,7 @@ pub(crate) fn reply(
     };
     let (status_word, result_word) = target.kind.tracking;
     let hidden = follow == Follow::Hidden;
-    let mut reply = Reply { status: if hidden { 202 } else { status }, headers: Vec::new(), body: body.filter(|_| !hidden) };
+    let mut reply = Reply { body: body.filter(|_| !hidden), ..Reply::empty(if hidden { 202 } else { status }) };
     if matches!(follow, Follow::Status | Follow::Both) {
         reply = reply.with("azure-asyncoperation", url(status_word));
     }
