@@ -90,9 +90,9 @@ pub(crate) fn in_tenant(asked: &Asked<'_>, rest: &[&str]) -> Option<Outcome> {
             }
             // Answered for the whole tenant: a taken name is 200, a free one 404, both without a body.
             let taken = asked.shared.world(|w| {
-                w.resources.values().any(|r| {
-                    r.kind == "Microsoft.DocumentDB/databaseAccounts" && r.name.eq_ignore_ascii_case(name)
-                })
+                w.resources
+                    .values()
+                    .any(|r| r.kind == "Microsoft.DocumentDB/databaseAccounts" && r.name.eq_ignore_ascii_case(name))
             });
             Some(Ok(Reply::empty(if taken { 200 } else { 404 })))
         }

@@ -101,9 +101,11 @@ pub(crate) async fn write(asked: &Asked<'_>, target: &Target) -> Outcome {
     asked.shared.world(|w| {
         let draft = draft(asked, w, target)?;
         let as_before = draft.takes.len() == holds.len()
-            && draft.takes.iter().zip(&holds).all(|((_, key_use, found), hold)| {
-                found.kid == hold.kid && *key_use == hold.key_use
-            });
+            && draft
+                .takes
+                .iter()
+                .zip(&holds)
+                .all(|((_, key_use, found), hold)| found.kid == hold.kid && *key_use == hold.key_use);
         if !as_before {
             // Somebody else changed the key or the resource in between; the caller may try again.
             return Err(busy(kind, asked, &draft.next));
@@ -161,8 +163,7 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
     (kind.guard)(&mut change).map_err(|f| errors::shaped(kind, asked.call, f))?;
     fixed(kind, have.as_ref(), &next).map_err(|f| errors::shaped(kind, asked.call, f))?;
     let new = have.is_none();
-    let mut draft =
-        Draft { next, wanted, takes: Vec::new(), drops: Vec::new(), fails: None, restores, new };
+    let mut draft = Draft { next, wanted, takes: Vec::new(), drops: Vec::new(), fails: None, restores, new };
     key_steps(asked, w, kind, have.as_ref(), &sent, partial, &mut draft)?;
     Ok(draft)
 }
@@ -382,7 +383,8 @@ fn commit(
     let mut changed = new || fails.is_some() || w.resources.get(&key).is_none_or(|have| !have.same_content(&next));
     changed |= w.resources.get(&key).is_some_and(|have| have.course.failed(now));
     for ((rule, ..), hold) in takes.iter().zip(&holds) {
-        changed |= w.hold(&keys::hold_id(&next.id, rule)).is_none_or(|h| h.kid != hold.kid || h.key_use != hold.key_use);
+        changed |=
+            w.hold(&keys::hold_id(&next.id, rule)).is_none_or(|h| h.kid != hold.kid || h.key_use != hold.key_use);
     }
     if !changed {
         return Ok(Reply::ok(next.render(w, asked.shared, now)));

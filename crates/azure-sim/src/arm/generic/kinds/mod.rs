@@ -2,15 +2,28 @@
 
 mod ai;
 mod apps;
+mod compute;
+mod data;
 mod databases;
+mod platform;
 mod sql;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crate::arm::generic::kind::Kind;
 
-const TABLES: &[&[Kind]] = &[ai::KINDS, apps::KINDS, databases::KINDS, sql::KINDS];
+const TABLES: &[&[Kind]] = &[
+    ai::KINDS,
+    apps::KINDS,
+    compute::KINDS,
+    data::KINDS,
+    databases::KINDS,
+    platform::KINDS,
+    sql::KINDS,
+    storage::KINDS,
+];
 
 /// Types of other modules that have children here.
 static HAND_WRITTEN: &[Kind] = &[Kind::tracked("Microsoft.Storage/storageAccounts", "2015-05-01")];
