@@ -73,13 +73,7 @@ pub(crate) struct Course<'a> {
 }
 
 /// Starts an operation of this course.
-pub(crate) fn begin(
-    world: &mut World,
-    call: &Call,
-    principal: &str,
-    result: Ending,
-    course: Course<'_>,
-) -> Started {
+pub(crate) fn begin(world: &mut World, call: &Call, principal: &str, result: Ending, course: Course<'_>) -> Started {
     let id = world.guid().to_string();
     let length = Duration::try_from(course.length).unwrap_or(Duration::HOUR);
     let done = call.now.saturating_add(length);

@@ -1,10 +1,11 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
 mod client;
+mod control;
 mod generic;
 mod generic_cognitive;
 mod generic_cosmos;
-mod control;
+mod generic_kinds;
 mod keys;
 mod model;
 mod refusals;

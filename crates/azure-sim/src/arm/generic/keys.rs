@@ -259,7 +259,8 @@ mod tests {
         assert_eq!(split("https://v.vault.localhost:8443/keys/k"), named("https://v.vault.localhost:8443/", "k", ""));
         assert_eq!(split("https://v.vault.test/keys/k/0a"), named("https://v.vault.test/", "k", "0a"));
         assert_eq!(split("https://v.vault.test/keys/k/"), named("https://v.vault.test/", "k", ""));
-        for bad in ["", "k", "https://v.vault.test/", "https://v/secrets/k", "https://v/keys/", "https://v/keys/k/1/2"] {
+        for bad in ["", "k", "https://v.vault.test/", "https://v/secrets/k", "https://v/keys/", "https://v/keys/k/1/2"]
+        {
             assert_eq!(split(bad), Err(Trouble::Key(Refusal::BadUri)), "{bad}");
         }
         assert_eq!(label("https://kv-1.vault.localhost:8443/"), "kv-1");

@@ -141,8 +141,6 @@ pub(crate) enum Shown {
     Lost(&'static str),
     /// By the reason for which it cannot be used.
     Text(fn(Option<Refusal>) -> &'static str),
-    /// Always this.
-    Fixed(&'static str),
     /// The principal that looks at the key.
     Principal,
 }
@@ -235,11 +233,7 @@ impl Cmk {
             KeyAt::Url(at) => all.push(at),
             KeyAt::Found(_) => {}
         }
-        let looks = match &self.looks {
-            Looks::Parent(_) => &self.looks,
-            other => other,
-        };
-        if let Looks::ArmId(at) | Looks::ClientId(at) | Looks::Cosmos(at) = looks {
+        if let Looks::ArmId(at) | Looks::ClientId(at) | Looks::Cosmos(at) = self.looks {
             all.push(at);
         }
         if let Follows::Flag(at) = self.follows {
