@@ -219,7 +219,7 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
         crate::arm::identities::remove(world, &identity);
     }
     world.accounts.retain(|_, a| !inside(&a.id));
-    crate::arm::generic::remove_group(world, &group.id, now);
+    crate::arm::generic::remove_under(world, &group.id, now);
     world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));

@@ -92,6 +92,8 @@ fn resources(w: &World) -> impl Iterator<Item = &str> {
         .chain(w.hsms.values().map(|h| h.id.as_str()))
         .chain(w.identities.values().map(|i| i.id.as_str()))
         .chain(w.accounts.values().map(|a| a.id.as_str()))
+        // A parent stands before its children.
+        .chain(w.resources.values().map(|r| r.id.as_str()))
 }
 
 fn get(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {

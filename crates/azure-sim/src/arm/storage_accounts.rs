@@ -92,7 +92,7 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         ("GET", [name], _) => get(asked, group, name, "read", |w, a| a.render(w, asked.shared, call.now)),
         ("PUT" | "PATCH", [name], _) => write(asked, group, name).await,
         ("DELETE", [name], _) => delete(asked, group, name),
-        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", |w, a| keys(w, a)),
+        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", keys),
         ("GET", [name, ..], ["blobservices", "default"]) => {
             get(asked, group, name, "blobServices/read", |_, a| blob_service(a))
         }
@@ -398,6 +398,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         w.accounts.remove(&account.name);
         w.storehouses.remove(&account.name);
         w.drop_hold(&account.id);
+        crate::arm::generic::remove_under(w, &account.id, asked.call.now);
         w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))
