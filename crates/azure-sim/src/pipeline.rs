@@ -35,6 +35,7 @@ pub(crate) struct Cut;
 enum Surface {
     Arm,
     Login,
+    Graph,
     Keys(At),
     Storage(Endpoint),
     Unknown,
@@ -45,6 +46,7 @@ impl Surface {
         match self {
             Self::Arm => "arm",
             Self::Login => "login",
+            Self::Graph => "graph",
             Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
             Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
             Self::Storage(at) => at.service,
@@ -63,6 +65,9 @@ fn surface(shared: &Shared, host: &str) -> Surface {
     }
     if host == format!("login.{}", names.suffix) {
         return Surface::Login;
+    }
+    if host == format!("graph.{}", names.suffix) {
+        return Surface::Graph;
     }
     let arm = host == format!("management.{}", names.suffix)
         || host == names.suffix
@@ -210,6 +215,7 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
     match surface {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
+        Surface::Graph => entra::graph::serve(shared, call),
         Surface::Keys(at) => keyvault::serve(shared, call, at).await,
         Surface::Storage(at) => storage::serve(shared, call, at).await,
         Surface::Unknown => {
@@ -311,9 +317,21 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             }
             let region = shared.world(|w| w.holder(at).map(|h| h.location.clone()));
             add("x-ms-keyvault-region", region.unwrap_or_default());
-            add("x-ms-keyvault-service-version", "2.0.0.0".into());
             let address = shared.options.address_of(call.peer);
-            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam=InterNetwork;"));
+            let family = match at.zone {
+                Zone::Vault => {
+                    add("x-ms-keyvault-service-version", "2.0.0.0".into());
+                    "InterNetwork"
+                }
+                Zone::Hsm => {
+                    add("x-ms-server-latency", "1".into());
+                    add("x-ms-build-version", "1.0.0-simulator".into());
+                    add("content-security-policy", "default-src 'self'".into());
+                    add("x-frame-options", "SAMEORIGIN".into());
+                    "Ipv4"
+                }
+            };
+            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam={family};"));
         }
         Surface::Arm => {
             let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));
@@ -334,7 +352,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Storage(_) | Surface::Unknown => {}
+        Surface::Login | Surface::Graph | Surface::Storage(_) | Surface::Unknown => {}
     }
 }
 

@@ -4,13 +4,13 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+pub(crate) mod generic;
 pub(crate) mod hsm_body;
 pub(crate) mod hsms;
 pub(crate) mod identities;
 pub(crate) mod identity_block;
 pub(crate) mod metadata;
 pub(crate) mod operations;
-#[cfg_attr(not(test), expect(dead_code, reason = "the generic provider reads it"))]
 pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod role_assignments;
@@ -72,6 +72,11 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
             None => Err(checks::no_route(call)),
         };
     }
+    if let ["providers", rest @ ..] = parts.as_slice()
+        && let Some(outcome) = generic::in_tenant(&asked, rest)
+    {
+        return outcome;
+    }
     if parts.first() != Some(&"subscriptions") {
         return Err(checks::no_route(call));
     }
@@ -79,9 +84,17 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
+            if let Some(outcome) = generic::serve(&asked, names[3], &names[5..]).await {
+                return outcome;
+            }
             in_group(&asked, namespace, kind, names[3], &names[7..]).await
         }
-        [_, _, "providers", namespace, kind, rest @ ..] => in_subscription(&asked, namespace, kind, rest, &names[5..]),
+        [_, _, "providers", namespace, kind, rest @ ..] => {
+            if let Some(outcome) = generic::in_subscription(&asked, namespace, &names[4..]) {
+                return outcome;
+            }
+            in_subscription(&asked, namespace, kind, rest, &names[5..])
+        }
         [_, _, "resourcegroups", ..] => resource_groups::serve(&asked, &names[3..]),
         [_, _, "operationresults", id] => operations::result(&asked, id),
         [_, _] if call.is("GET") => subscriptions::get(&asked),
@@ -121,7 +134,10 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
         ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
         ("microsoft.storage", "checknameavailability", []) => storage_children::check_name(asked),
         (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
-        (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
+        (_, "locations", [_, word, id]) if word.ends_with("operationresults") => operations::result(asked, id),
+        (_, "locations", [_, word, id]) if word.contains("operationsstatus") || word.ends_with("asyncoperation") => {
+            operations::status(asked, id)
+        }
         (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
         _ => Err(checks::unknown(namespace, kind)),
     }

@@ -219,6 +219,7 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
         crate::arm::identities::remove(world, &identity);
     }
     world.accounts.retain(|_, a| !inside(&a.id));
+    crate::arm::generic::remove_group(world, &group.id, now);
     world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
@@ -255,6 +256,9 @@ pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
         }
         for a in w.accounts.values().filter(|a| a.ready(now)) {
             items.push(row(&a.id, &a.name, "Microsoft.Storage/storageAccounts", &a.location, &a.tags));
+        }
+        for r in crate::arm::generic::rows(w, now) {
+            items.push(row(&r.id, &r.name, &r.kind, &r.location, &r.tags));
         }
         items.retain(|i| {
             i["id"].as_str().is_some_and(|id| at_or_above(&scope, id))

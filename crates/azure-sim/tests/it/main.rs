@@ -3,7 +3,17 @@
 mod blob_client;
 mod client;
 mod control;
+mod generic;
+mod generic_cognitive;
+mod generic_cosmos;
+mod hsm;
+mod hsm_refusals;
+mod hsm_storage;
 mod keys;
+mod kinds_compute;
+mod kinds_data;
+mod kinds_platform;
+mod kinds_storage;
 mod model;
 mod refusals;
 mod robust;
