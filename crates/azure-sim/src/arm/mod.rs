@@ -20,6 +20,7 @@ pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
 pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
+pub(crate) mod storage_custody;
 pub(crate) mod subscriptions;
 pub(crate) mod vault_body;
 pub(crate) mod vault_model;

@@ -1,5 +1,6 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
+mod blob_client;
 mod client;
 mod control;
 mod generic;
