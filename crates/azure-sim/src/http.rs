@@ -135,7 +135,7 @@ pub(crate) struct Refused {
     pub headers: Vec<(&'static str, String)>,
     /// Headers that a fault rule adds.
     pub extra: Vec<(String, String)>,
-    /// Replaces the envelope, for the login host.
+    /// Replaces the envelope, for the login host; `null` is no body at all.
     pub body: Option<Value>,
     /// Close the connection instead of answering: what stands for a host that does not exist.
     pub cut: bool,
@@ -187,6 +187,13 @@ impl Failure {
         let mut failure = Self::new(0, "NoSuchHost", "");
         failure.cut = true;
         failure
+    }
+
+    /// Answers with headers alone.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body = Some(Value::Null);
+        self
     }
 
     #[must_use]

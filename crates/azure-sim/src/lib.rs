@@ -29,6 +29,7 @@ mod control;
 mod entra;
 mod env_file;
 mod glob;
+mod hsm;
 mod http;
 mod keyvault;
 mod pipeline;
@@ -242,9 +243,23 @@ impl Simulator {
         Some(self.shared.mint(&principal, audience, now))
     }
 
+    /// Answers one request without a network, as if it came from loopback. The host is the one of the URI or of the `Host`
+    /// header. `None`: the connection would be closed without an answer, as it is for a vault that does not exist.
+    pub async fn answer(&self, request: axum::http::Request<axum::body::Body>) -> Option<axum::response::Response> {
+        let peer = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        pipeline::answer(&self.shared, peer, request).await.ok()
+    }
+
     /// The whole state, as ARM and Key Vault show it.
     pub fn snapshot(&self) -> Value {
         snapshot::full(&self.shared)
+    }
+
+    /// Activates a managed HSM without the ceremony of its security domain. `false`: there is no such HSM, or it is not
+    /// provisioned yet.
+    pub fn activate_hsm(&self, name: &str) -> bool {
+        let now = self.shared.clock.now();
+        self.shared.world(|w| w.activate_hsm(name, now))
     }
 
     /// The state without times, random ids and ports, equal for two runs that did the same.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::exchange::Observer;
+use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
@@ -42,6 +43,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the simulated long-running operations take.
     pub lro_duration: Duration,
+    /// How long the creation, recovery and deletion of a managed HSM take; in Azure 20 to 30 minutes.
+    pub hsm_lro: Duration,
     /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
@@ -78,6 +81,7 @@ impl Default for Options {
             propagation: Propagation::default(),
             seed: 1,
             lro_duration: Duration::from_secs(2),
+            hsm_lro: Duration::from_secs(2),
             lro_retry_after: Some(1),
             token_lifetime: Duration::from_secs(3599),
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
@@ -141,6 +145,12 @@ impl Addresses {
     /// The managed HSM that this host names.
     pub fn hsm_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         self.label_under(host, "managedhsm")
+    }
+
+    /// The holder of keys that this host names.
+    pub fn holder_of(&self, host: &str) -> Option<At> {
+        let vault = self.vault_of(host).map(|name| At::new(Zone::Vault, name));
+        vault.or_else(|| self.hsm_of(host).map(|name| At::new(Zone::Hsm, name)))
     }
 
     fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {

@@ -16,6 +16,7 @@ use crate::exchange::{Exchange, Observer};
 use crate::faults::Action;
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
+use crate::keyvault::holder::{At, Zone};
 use crate::state::Shared;
 use crate::{arm, control, entra, keyvault};
 
@@ -33,8 +34,7 @@ pub(crate) struct Cut;
 enum Surface {
     Arm,
     Login,
-    Vault(String),
-    Hsm,
+    Keys(At),
     Unknown,
 }
 
@@ -43,8 +43,8 @@ impl Surface {
         match self {
             Self::Arm => "arm",
             Self::Login => "login",
-            Self::Vault(_) => "vault",
-            Self::Hsm => "hsm",
+            Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
+            Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
             Self::Unknown => "unknown",
         }
     }
@@ -52,11 +52,8 @@ impl Surface {
 
 fn surface(shared: &Shared, host: &str) -> Surface {
     let names = &shared.addresses;
-    if let Some(vault) = names.vault_of(host) {
-        return Surface::Vault(vault.to_owned());
-    }
-    if names.hsm_of(host).is_some() {
-        return Surface::Hsm;
+    if let Some(at) = names.holder_of(host) {
+        return Surface::Keys(at);
     }
     if host == format!("login.{}", names.suffix) {
         return Surface::Login;
@@ -207,8 +204,7 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
     match surface {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
-        Surface::Vault(vault) => keyvault::serve(shared, call, vault).await,
-        Surface::Hsm => Err(Failure::not_played("Managed HSM")),
+        Surface::Keys(at) => keyvault::serve(shared, call, at).await,
         Surface::Unknown => {
             Err(Failure::new(404, "UnknownHost", format!("The simulator has no host '{}'.", call.host)))
         }
@@ -242,7 +238,7 @@ fn respond(call: &Call, surface: &Surface, outcome: &Outcome, shared: &Shared) -
         Err(failure) => {
             headers.extend(failure.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
             headers.extend(failure.extra.iter().cloned());
-            (failure.status, Some(failure.envelope()))
+            (failure.status, Some(failure.envelope()).filter(|body| !body.is_null()))
         }
     };
     common_headers(call, surface, shared, &mut headers);
@@ -276,11 +272,11 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
     add("cache-control", "no-cache".into());
     let client_id = call.header("x-ms-client-request-id").map(str::to_owned);
     match surface {
-        Surface::Vault(name) => {
+        Surface::Keys(at) => {
             if let Some(client_id) = client_id {
                 add("x-ms-client-request-id", client_id);
             }
-            let region = shared.world(|w| w.vaults.get(name).map(|v| v.location.clone()));
+            let region = shared.world(|w| w.holder(at).map(|h| h.location.clone()));
             add("x-ms-keyvault-region", region.unwrap_or_default());
             add("x-ms-keyvault-service-version", "2.0.0.0".into());
             let address = shared.options.address_of(call.peer);
@@ -305,7 +301,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Hsm | Surface::Unknown => {}
+        Surface::Login | Surface::Unknown => {}
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Propagation {
     pub grant_removal: Lag,
     /// A new role assignment, until a management-plane read shows it.
     pub grant_read: Lag,
+    /// A new local role assignment of a managed HSM, until it is enforced, and a removed one, until it no longer is.
+    pub hsm_grant: Lag,
     /// A new principal, until the directory that role assignments ask knows it.
     pub principal: Lag,
     /// A change of a vault's network rules, until the data plane follows it.
@@ -102,6 +104,7 @@ impl Default for Propagation {
             grant: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_removal: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_read: Lag::Uniform { min: 0.0, max: 1.0 },
+            hsm_grant: Lag::Uniform { min: 0.5, max: 2.0 },
             principal: Lag::Uniform { min: 1.0, max: 4.0 },
             firewall: Lag::Uniform { min: 1.0, max: 4.0 },
             dns: Lag::None,
@@ -119,6 +122,7 @@ impl Propagation {
             grant: Lag::None,
             grant_removal: Lag::None,
             grant_read: Lag::None,
+            hsm_grant: Lag::None,
             principal: Lag::None,
             firewall: Lag::None,
             dns: Lag::None,

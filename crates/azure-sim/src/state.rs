@@ -17,10 +17,12 @@ use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::clock::Clock;
 use crate::entra::Principal;
 use crate::faults::Faults;
+use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
-use crate::rbac::assignments::Assignment;
+use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
 
 /// What all requests share.
@@ -63,8 +65,12 @@ pub(crate) enum Event {
     GroupGone(String),
     /// The retention of a deleted vault ends. The time of deletion tells it from a later one of the same name.
     VaultPurge(String, OffsetDateTime),
-    /// The retention of a deleted key ends: vault, key, time of deletion.
-    KeyPurge(String, String, OffsetDateTime),
+    /// The deletion of a managed HSM ends.
+    HsmDeleted(String),
+    /// The retention of a deleted managed HSM ends: its name and the time of its deletion.
+    HsmPurge(String, OffsetDateTime),
+    /// The retention of a deleted key ends: its holder, key, time of deletion.
+    KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
     GrantGone(u64),
 }
@@ -82,6 +88,10 @@ pub(crate) struct World {
     pub vaults: BTreeMap<String, Vault>,
     /// By lower-case name.
     pub deleted_vaults: BTreeMap<String, DeletedVault>,
+    /// Managed HSMs by lower-case name, which is unique in the cloud.
+    pub hsms: BTreeMap<String, Hsm>,
+    /// By lower-case name.
+    pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
     /// By lower-case id.
@@ -108,6 +118,8 @@ impl World {
             generations: BTreeMap::new(),
             vaults: BTreeMap::new(),
             deleted_vaults: BTreeMap::new(),
+            hsms: BTreeMap::new(),
+            deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
@@ -164,16 +176,17 @@ impl World {
                     self.deleted_vaults.remove(&name);
                 }
             }
-            Event::KeyPurge(vault, key, since) => {
-                for vault in [self.vaults.get_mut(&vault), self.deleted_vaults.get_mut(&vault).map(|d| &mut d.vault)]
-                    .into_iter()
-                    .flatten()
-                {
-                    if vault.deleted_keys.get(&key).is_some_and(|k| k.deleted == since) {
-                        vault.deleted_keys.remove(&key);
-                    }
+            Event::HsmDeleted(name) => {
+                if self.hsms.get(&name).is_some_and(|h| h.deleting) {
+                    crate::arm::hsms::soft_delete(self, &name, at);
                 }
             }
+            Event::HsmPurge(name, since) => {
+                if self.deleted_hsms.get(&name).is_some_and(|h| h.deleted == since) {
+                    self.purge_hsm(&name);
+                }
+            }
+            Event::KeyPurge(at, key, since) => self.purge_key(&at, &key, since),
             Event::GrantGone(number) => {
                 self.fading.remove(&number);
             }
@@ -183,6 +196,12 @@ impl World {
     pub fn at(&mut self, when: OffsetDateTime, event: Event) {
         self.counter += 1;
         self.agenda.insert((when, self.counter), event);
+    }
+
+    /// Removes all grants at the scope and below, those that are still fading too: what is gone takes them with it.
+    pub fn drop_grants(&mut self, scope: &str) {
+        self.assignments.retain(|_, a| !at_or_above(scope, &a.scope));
+        self.fading.retain(|_, a| !at_or_above(scope, &a.scope));
     }
 
     /// A number that no other thing in this world has.
@@ -219,6 +238,9 @@ impl World {
         }
         for v in self.vaults.values_mut() {
             v.settle(now);
+        }
+        for h in self.hsms.values_mut() {
+            h.settle(now);
         }
     }
 }

@@ -340,7 +340,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
             w.principals.remove(oid);
         }
         w.accounts.remove(&account.name);
-        w.assignments.retain(|_, a| !at_or_above(&account.id, &a.scope));
+        w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))
     })

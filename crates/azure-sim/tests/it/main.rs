@@ -3,6 +3,7 @@
 mod client;
 mod control;
 mod keys;
+mod model;
 mod refusals;
 mod robust;
 mod seed_flow;
