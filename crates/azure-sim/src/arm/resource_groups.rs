@@ -35,6 +35,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 impl Group {

@@ -34,6 +34,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 /// Azure's limit per subscription.
