@@ -135,6 +135,7 @@ const TIMES_AND_IDS: &[&str] = &[
     "vaultUri",
     "primaryEndpoints",
     "provisioningState",
+    "systemData",
 ];
 
 fn scrub(value: &mut Value, versions: &BTreeMap<String, String>) {

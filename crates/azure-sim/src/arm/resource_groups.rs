@@ -214,6 +214,7 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     for identity in identities {
         crate::arm::identities::remove(world, &identity);
     }
+    world.networks.remove_under(&group.id);
     world.accounts.retain(|_, a| !inside(&a.id));
     world.assignments.retain(|_, a| !inside(&a.scope));
 }
@@ -245,6 +246,12 @@ pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
         }
         for a in w.accounts.values().filter(|a| a.ready(now)) {
             items.push(row(&a.id, &a.name, "Microsoft.Storage/storageAccounts", &a.location, &a.tags));
+        }
+        for n in w.networks.virtual_networks.values() {
+            items.push(row(&n.id, &n.name, "Microsoft.Network/virtualNetworks", &n.location, &n.tags));
+        }
+        for e in w.networks.endpoints.values() {
+            items.push(row(&e.id, &e.name, "Microsoft.Network/privateEndpoints", &e.location, &e.tags));
         }
         items.retain(|i| {
             i["id"].as_str().is_some_and(|id| at_or_above(&scope, id))

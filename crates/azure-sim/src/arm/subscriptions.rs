@@ -12,6 +12,7 @@ const PLAYED: &[(&str, &[&str])] = &[
     ("Microsoft.Authorization", &["roleAssignments", "roleDefinitions"]),
     ("Microsoft.KeyVault", &["vaults", "deletedVaults", "checkNameAvailability"]),
     ("Microsoft.ManagedIdentity", &["userAssignedIdentities"]),
+    ("Microsoft.Network", &["virtualNetworks", "privateEndpoints"]),
     ("Microsoft.Resources", &["resourceGroups", "subscriptions"]),
     ("Microsoft.Storage", &["storageAccounts", "checkNameAvailability"]),
 ];
