@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::exchange::Observer;
 use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the simulated long-running operations take.
     pub lro_duration: Duration,
+    /// How long the creation, recovery and deletion of a managed HSM take; in Azure 20 to 30 minutes.
+    pub hsm_lro: Duration,
     /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
@@ -56,6 +59,8 @@ pub struct Options {
     pub journal_capacity: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,
+    /// Is shown every request with its answer, bodies included: for tests.
+    pub observer: Option<Observer>,
 }
 
 impl Default for Options {
@@ -76,12 +81,14 @@ impl Default for Options {
             propagation: Propagation::default(),
             seed: 1,
             lro_duration: Duration::from_secs(2),
+            hsm_lro: Duration::from_secs(2),
             lro_retry_after: Some(1),
             token_lifetime: Duration::from_secs(3599),
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
             fast_keys: false,
             journal_capacity: 100_000,
             start_at: None,
+            observer: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use time::macros::format_description;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use crate::exchange::{Exchange, Observer};
 use crate::faults::Action;
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
@@ -119,10 +120,30 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     };
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
     journal(shared, &surface, &call, &outcome, cut);
+    if let Some(observer) = &shared.options.observer {
+        show(observer, &surface, &call, &outcome.outcome);
+    }
     if cut {
         return Err(Cut);
     }
     Ok(respond(&call, &surface, &outcome.outcome, shared))
+}
+
+fn show(observer: &Observer, surface: &Surface, call: &Call, outcome: &Outcome) {
+    let sent = serde_json::from_slice(&call.body).ok();
+    let (status, answer) = match outcome {
+        Ok(reply) => (reply.status, reply.body.clone()),
+        Err(failure) => (failure.status, Some(failure.envelope())),
+    };
+    observer(&Exchange {
+        surface: surface.name(),
+        method: call.method.as_str(),
+        path: &call.path,
+        api_version: call.param("api-version"),
+        sent: sent.as_ref(),
+        status,
+        answer: answer.as_ref(),
+    });
 }
 
 /// What became of a request.
@@ -261,11 +282,23 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
                 (holder.map(|h| h.location.clone()), privately)
             });
             add("x-ms-keyvault-region", region.unwrap_or_default());
-            add("x-ms-keyvault-service-version", "2.0.0.0".into());
             let address = shared.options.address_of(call.peer);
             // The connection type of a private link is UNVERIFIED.
             let kind = if privately { "PrivateLink" } else { "Ipv4" };
-            add("x-ms-keyvault-network-info", format!("conn_type={kind};addr={address};act_addr_fam=InterNetwork;"));
+            let family = match at.zone {
+                Zone::Vault => {
+                    add("x-ms-keyvault-service-version", "2.0.0.0".into());
+                    "InterNetwork"
+                }
+                Zone::Hsm => {
+                    add("x-ms-server-latency", "1".into());
+                    add("x-ms-build-version", "1.0.0-simulator".into());
+                    add("content-security-policy", "default-src 'self'".into());
+                    add("x-frame-options", "SAMEORIGIN".into());
+                    "Ipv4"
+                }
+            };
+            add("x-ms-keyvault-network-info", format!("conn_type={kind};addr={address};act_addr_fam={family};"));
         }
         Surface::Arm => {
             let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));

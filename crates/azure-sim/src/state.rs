@@ -15,13 +15,15 @@ use crate::arm::resource_groups::Group;
 use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::clock::Clock;
+use crate::cmk::{self, Hold};
 use crate::entra::Principal;
 use crate::faults::Faults;
+use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
 use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
-use crate::rbac::assignments::Assignment;
+use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
 
 /// What all requests share.
@@ -34,13 +36,17 @@ pub(crate) struct Shared {
     pub options: Options,
     pub addresses: Addresses,
     pub signer: Arc<crate::entra::tokens::Signer>,
+    /// Wakes `cmk::keeper` when data keys are to be rewrapped.
+    pub rewrap: tokio::sync::Notify,
 }
 
 impl Shared {
     /// Runs with the world brought up to the present. The guard cannot leave the closure, so no await happens under it.
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.tick(self.clock.now());
+        if world.tick(&self.addresses, self.clock.now()) {
+            self.rewrap.notify_one();
+        }
         f(&mut world)
     }
 
@@ -75,6 +81,10 @@ pub(crate) enum Event {
     GroupGone(String),
     /// The retention of a deleted vault ends. The time of deletion tells it from a later one of the same name.
     VaultPurge(String, OffsetDateTime),
+    /// The deletion of a managed HSM ends.
+    HsmDeleted(String),
+    /// The retention of a deleted managed HSM ends: its name and the time of its deletion.
+    HsmPurge(String, OffsetDateTime),
     /// The retention of a deleted key ends: its holder, key, time of deletion.
     KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
@@ -94,8 +104,14 @@ pub(crate) struct World {
     pub vaults: BTreeMap<String, Vault>,
     /// By lower-case name.
     pub deleted_vaults: BTreeMap<String, DeletedVault>,
+    /// Managed HSMs by lower-case name, which is unique in the cloud.
+    pub hsms: BTreeMap<String, Hsm>,
+    /// By lower-case name.
+    pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// Customer's keys in use, by the lower-case id of the resource under them.
+    pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
     pub assignments: BTreeMap<String, Assignment>,
     /// Removed assignments that are still enforced, by a number of their own.
@@ -122,7 +138,10 @@ impl World {
             generations: BTreeMap::new(),
             vaults: BTreeMap::new(),
             deleted_vaults: BTreeMap::new(),
+            hsms: BTreeMap::new(),
+            deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
             roles: roles::built_in(),
@@ -160,15 +179,14 @@ impl World {
         world
     }
 
-    /// Lets everything happen that is due.
-    pub fn tick(&mut self, now: OffsetDateTime) {
-        while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
+    /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be
+    /// rewrapped.
+    pub fn tick(&mut self, addresses: &Addresses, now: OffsetDateTime) -> bool {
+        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= now) {
             let ((at, _), event) = entry.remove_entry();
             self.happen(at, event);
         }
+        cmk::look_at_all(self, addresses, now)
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
@@ -177,6 +195,16 @@ impl World {
             Event::VaultPurge(name, since) => {
                 if self.deleted_vaults.get(&name).is_some_and(|v| v.deleted == since) {
                     crate::arm::deleted_vaults::forget(self, &name);
+                }
+            }
+            Event::HsmDeleted(name) => {
+                if self.hsms.get(&name).is_some_and(|h| h.deleting) {
+                    crate::arm::hsms::soft_delete(self, &name, at);
+                }
+            }
+            Event::HsmPurge(name, since) => {
+                if self.deleted_hsms.get(&name).is_some_and(|h| h.deleted == since) {
+                    self.purge_hsm(&name);
                 }
             }
             Event::KeyPurge(at, key, since) => self.purge_key(&at, &key, since),
@@ -189,6 +217,12 @@ impl World {
     pub fn at(&mut self, when: OffsetDateTime, event: Event) {
         self.counter += 1;
         self.agenda.insert((when, self.counter), event);
+    }
+
+    /// Removes all grants at the scope and below, those that are still fading too: what is gone takes them with it.
+    pub fn drop_grants(&mut self, scope: &str) {
+        self.assignments.retain(|_, a| !at_or_above(scope, &a.scope));
+        self.fading.retain(|_, a| !at_or_above(scope, &a.scope));
     }
 
     /// A number that no other thing in this world has.
@@ -225,6 +259,12 @@ impl World {
         }
         for v in self.vaults.values_mut() {
             v.settle(now);
+        }
+        for h in self.hsms.values_mut() {
+            h.settle(now);
+        }
+        for h in self.holds.values_mut() {
+            h.next_look = Some(now);
         }
     }
 }

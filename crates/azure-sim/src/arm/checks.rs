@@ -181,9 +181,6 @@ pub(crate) fn unknown(namespace: &str, kind: &str) -> Failure {
 }
 
 pub(crate) fn unknown_type(namespace: &str, kind: &str) -> Failure {
-    if namespace.eq_ignore_ascii_case("microsoft.keyvault") && kind.to_lowercase().contains("hsm") {
-        return Failure::not_played("Managed HSM");
-    }
     Failure::new(
         404,
         "InvalidResourceType",

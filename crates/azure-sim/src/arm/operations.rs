@@ -29,6 +29,8 @@ pub(crate) enum Ending {
     Nothing,
     /// 200 with the storage account of this lower-case name as it then is.
     Account(String),
+    /// 200 with the managed HSM of this lower-case name as it then is.
+    Hsm(String),
 }
 
 /// Operations kept; the oldest are forgotten beyond that.
@@ -43,8 +45,19 @@ pub(crate) struct Started {
 
 /// Starts an operation whose course the fault rules may have changed.
 pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
+    start_lasting(world, call, principal, result, shared.options.lro_duration)
+}
+
+/// The same with a duration of its own.
+pub(crate) fn start_lasting(
+    world: &mut World,
+    call: &Call,
+    principal: &str,
+    result: Ending,
+    length: std::time::Duration,
+) -> Started {
     let id = world.guid().to_string();
-    let length = Duration::try_from(shared.options.lro_duration).unwrap_or(Duration::HOUR);
+    let length = Duration::try_from(length).unwrap_or(Duration::HOUR);
     let done = call.now.saturating_add(length);
     let (ends, failure) = match &call.lro_fault {
         Some(LroFault::NeverEnds) => (None, None),
@@ -106,6 +119,10 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
             Ending::Nothing => Reply::empty(200),
             Ending::Account(name) => match world.accounts.get(name) {
                 Some(account) => Reply::ok(account.render(world, asked.shared, now)),
+                None => return Err(lost(id)),
+            },
+            Ending::Hsm(name) => match world.hsms.get(name) {
+                Some(hsm) => Reply::ok(hsm.render(world, &asked.shared.addresses, now)),
                 None => return Err(lost(id)),
             },
         })

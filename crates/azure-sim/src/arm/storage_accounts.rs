@@ -11,9 +11,9 @@ use crate::arm::identity_block::{self, IdentityBlock, Wanted};
 use crate::arm::operations::{self, Ending};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::storage_body::BODY;
-use crate::arm::storage_cmk::{Encryption, failure};
+use crate::arm::storage_cmk::{Encryption, Source, failure};
 use crate::arm::{Asked, no_method};
-use crate::cmk::{self, Usable};
+use crate::cmk::{self, Hold, KeyUse, Usable};
 use crate::http::{Failure, Outcome, Reply, rfc3339};
 use crate::propagation::{Due, reached};
 use crate::rbac::assignments::at_or_above;
@@ -50,7 +50,7 @@ impl Account {
         let names = &shared.addresses;
         let endpoint = |service: &str| names.url(&format!("{}.{service}", self.name)) + "/";
         let mut properties = self.properties.clone();
-        properties.insert("encryption".into(), self.encryption.render(self.created));
+        properties.insert("encryption".into(), self.encryption.render(self.created, world.hold(&self.id)));
         let state = if self.ready(now) { "Succeeded" } else { "Creating" };
         properties.insert("provisioningState".into(), state.into());
         properties.insert("creationTime".into(), rfc3339(self.created).into());
@@ -151,7 +151,8 @@ fn get(asked: &Asked<'_>, group: &str, name: &str, verb: &str, show: impl Fn(&Wo
 struct Draft {
     account: Account,
     wanted: Option<Wanted>,
-    found: Option<Usable>,
+    found: Option<(Usable, KeyUse)>,
+    hold: Option<Hold>,
     new: bool,
 }
 
@@ -159,15 +160,16 @@ struct Draft {
 /// wrapping itself runs between two looks at the world, and the second look decides.
 async fn write(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
     let draft = asked.shared.world(|w| draft(asked, w, group, name))?;
-    let wrapped = match &draft.found {
-        Some(found) => Some(cmk::wrap_data_key(found.material.clone()).await.map_err(failure)?),
+    let hold = match draft.found {
+        Some((found, key_use)) => {
+            let held = cmk::prepare(asked.shared, &draft.account.id, &found, key_use, asked.call.now).await;
+            Some(held.map_err(failure)?)
+        }
         None => None,
     };
     asked.shared.world(|w| {
         let mut draft = self::draft(asked, w, group, name)?;
-        if let (Some(found), Some(wrapped)) = (&draft.found, wrapped) {
-            draft.account.encryption.settle(found, wrapped, asked.call.now);
-        }
+        draft.hold = hold;
         commit(asked, w, draft)
     })
 }
@@ -225,9 +227,9 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
         None => None,
         // An untouched setting is not looked at again: a change of tags works also while the key is away.
         Some(_) if !new && untouched(&body) => None,
-        Some(wanted) => Some(cmk::check(w, &asked.shared.addresses, &wanted, now).map_err(failure)?),
+        Some(wanted) => Some((cmk::check(w, &asked.shared.addresses, &wanted, now).map_err(failure)?, wanted)),
     };
-    Ok(Draft { account, wanted, found, new })
+    Ok(Draft { account, wanted, found, hold: None, new })
 }
 
 fn untouched(body: &Map<String, Value>) -> bool {
@@ -302,14 +304,15 @@ fn apply(account: &mut Account, body: &Map<String, Value>, partial: bool) -> Res
 
 fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft) -> Outcome {
     let now = asked.call.now;
-    let Draft { mut account, wanted, new, .. } = draft;
+    let Draft { mut account, wanted, new, hold, .. } = draft;
     let key = account.name.clone();
     if let Some(wanted) = wanted {
         let (id, name) = (account.id.clone(), account.name.clone());
         account.identity.apply(w, wanted, &id, &name, now);
     }
     if !new {
-        if w.accounts.get(&key) != Some(&account) {
+        let changed = put_hold(w, &account, hold, now);
+        if changed || w.accounts.get(&key) != Some(&account) {
             asked.call.touch();
         }
         let answer = account.render(w, asked.shared, now);
@@ -323,10 +326,24 @@ fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft) -> Outcome {
     );
     if !op.fails {
         account.ready_from = op.ends;
+        put_hold(w, &account, hold, now);
         w.accounts.insert(key, account);
         asked.call.touch();
     }
     Ok(operations::accepted(asked.shared, asked.call, &path))
+}
+
+/// Makes the account's hold what the write asks for; whether that changed the key in use.
+fn put_hold(w: &mut World, account: &Account, hold: Option<Hold>, now: OffsetDateTime) -> bool {
+    match hold {
+        Some(hold) => {
+            let same = w.hold(&account.id).is_some_and(|h| h.kid == hold.kid);
+            w.set_hold(&account.id, hold, now);
+            !same
+        }
+        None if account.encryption.source == Source::Platform => w.drop_hold(&account.id).is_some(),
+        None => false,
+    }
 }
 
 fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
@@ -340,7 +357,8 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
             w.principals.remove(oid);
         }
         w.accounts.remove(&account.name);
-        w.assignments.retain(|_, a| !at_or_above(&account.id, &a.scope));
+        w.drop_hold(&account.id);
+        w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))
     })

@@ -10,7 +10,17 @@ use crate::rbac::check;
 /// Namespaces with the types that are played.
 const PLAYED: &[(&str, &[&str])] = &[
     ("Microsoft.Authorization", &["roleAssignments", "roleDefinitions"]),
-    ("Microsoft.KeyVault", &["vaults", "deletedVaults", "checkNameAvailability"]),
+    (
+        "Microsoft.KeyVault",
+        &[
+            "vaults",
+            "deletedVaults",
+            "checkNameAvailability",
+            "managedHSMs",
+            "deletedManagedHSMs",
+            "checkMhsmNameAvailability",
+        ],
+    ),
     ("Microsoft.ManagedIdentity", &["userAssignedIdentities"]),
     ("Microsoft.Network", &["virtualNetworks", "privateEndpoints"]),
     ("Microsoft.Resources", &["resourceGroups", "subscriptions"]),

@@ -156,7 +156,7 @@ fn normal_acls(sent: &Map<String, Value>) -> Result<Value, Failure> {
 }
 
 /// A single address gets `/32` (UNVERIFIED here, long-known behaviour); private ranges and IPv6 are refused.
-fn normal_rule(value: &str) -> Result<String, Failure> {
+pub(crate) fn normal_rule(value: &str) -> Result<String, Failure> {
     let net = match parse_network(value) {
         Some(IpNet::V4(net)) => net,
         _ => {

@@ -329,7 +329,7 @@ pub(crate) fn soft_delete(w: &mut World, key: &str, now: OffsetDateTime) {
     let Some(vault) = w.vaults.remove(key) else {
         return;
     };
-    w.assignments.retain(|_, a| !at_or_above(&vault.id, &a.scope));
+    w.drop_grants(&vault.id);
     let purge_at = now.saturating_add(Duration::days(vault.retention_days));
     w.at(purge_at, Event::VaultPurge(key.to_owned(), now));
     w.deleted_vaults.insert(key.to_owned(), DeletedVault { vault, deleted: now, purge_at });

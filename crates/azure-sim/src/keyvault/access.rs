@@ -94,7 +94,7 @@ pub(crate) fn pass<'w>(
             api_version(asked.call)?;
             Ok(vault)
         }
-        Zone::Hsm => Err(Failure::no_such_host()),
+        Zone::Hsm => crate::hsm::access::pass(asked, w, data_action, key).map(|hsm| &hsm.holder),
     }
 }
 

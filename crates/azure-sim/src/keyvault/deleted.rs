@@ -16,6 +16,11 @@ fn no_deleted(name: &str) -> Failure {
     Failure::new(404, "KeyNotFound", format!("Deleted Key not found: {name}"))
 }
 
+fn being_deleted(name: &str) -> Failure {
+    Failure::new(409, "Conflict", format!("Key {name} is currently being deleted; retry later."))
+        .inner("ObjectIsBeingDeleted")
+}
+
 fn render(asked: &Asked<'_>, vault: &Holder, deleted: &DeletedKey) -> Value {
     let addresses = &asked.shared.addresses;
     let bundle = deleted.key.latest().bundle(&deleted.key.name, vault, addresses);
@@ -77,8 +82,7 @@ pub(crate) fn recover(asked: &Asked<'_>, name: &str) -> Outcome {
         let vault = pass(asked, w, "keys/recover/action", Some(name), "recover")?;
         let known = vault.deleted_keys.get(&lower).ok_or_else(|| no_deleted(name))?;
         if !reached(known.visible_from, now) {
-            return Err(Failure::new(409, "Conflict", format!("Key {name} is currently being deleted; retry later."))
-                .inner("ObjectIsBeingDeleted"));
+            return Err(being_deleted(name));
         }
         let visible_from = w.due(|p| &p.key_recover, now);
         let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
@@ -94,15 +98,16 @@ pub(crate) fn recover(asked: &Asked<'_>, name: &str) -> Outcome {
 pub(crate) fn purge(asked: &Asked<'_>, name: &str) -> Outcome {
     asked.shared.world(|w| {
         let vault = pass(asked, w, "keys/purge/action", Some(name), "purge")?;
-        if !vault.deleted_keys.contains_key(&name.to_lowercase()) {
-            return Err(no_deleted(name));
-        }
+        let known = vault.deleted_keys.get(&name.to_lowercase()).ok_or_else(|| no_deleted(name))?;
         if vault.purge_protection {
             return Err(Failure::new(
                 403,
                 "Forbidden",
                 "Operation \"purge\" is not allowed because purge protection is enabled for this vault. Key Vault service will automatically purge it after the retention period has passed.",
             ));
+        }
+        if !reached(known.visible_from, asked.call.now) {
+            return Err(being_deleted(name));
         }
         if let Some(vault) = w.holder_mut(&asked.at) {
             vault.deleted_keys.remove(&name.to_lowercase());

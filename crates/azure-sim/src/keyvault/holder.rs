@@ -78,7 +78,7 @@ pub(crate) struct Holder {
 }
 
 /// A holder's network rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// As ARM shows it; absent when never set.
     pub acls: Option<Value>,
@@ -188,7 +188,7 @@ impl World {
     pub fn holder(&self, at: &At) -> Option<&Holder> {
         match at.zone {
             Zone::Vault => self.vaults.get(&at.name).map(|v| &v.holder),
-            Zone::Hsm => None,
+            Zone::Hsm => self.hsms.get(&at.name).map(|h| &h.holder),
         }
     }
 
@@ -196,7 +196,7 @@ impl World {
     pub fn holder_mut(&mut self, at: &At) -> Option<&mut Holder> {
         match at.zone {
             Zone::Vault => self.vaults.get_mut(&at.name).map(|v| &mut v.holder),
-            Zone::Hsm => None,
+            Zone::Hsm => self.hsms.get_mut(&at.name).map(|h| &mut h.holder),
         }
     }
 
@@ -212,7 +212,10 @@ impl World {
                 self.vaults.get_mut(&at.name).map(|v| &mut v.holder),
                 self.deleted_vaults.get_mut(&at.name).map(|d| &mut d.vault.holder),
             ],
-            Zone::Hsm => [None, None],
+            Zone::Hsm => [
+                self.hsms.get_mut(&at.name).map(|h| &mut h.holder),
+                self.deleted_hsms.get_mut(&at.name).map(|d| &mut d.hsm.holder),
+            ],
         };
         for holder in holders.into_iter().flatten() {
             if holder.deleted_keys.get(key).is_some_and(|k| k.deleted == since) {

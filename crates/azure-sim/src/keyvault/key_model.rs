@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::keyvault::crypto::Material;
-use crate::keyvault::holder::Holder;
+use crate::keyvault::holder::{Holder, Zone};
 use crate::options::Addresses;
 use crate::propagation::Due;
 
@@ -120,7 +120,9 @@ impl Version {
         out.insert("recoveryLevel".into(), vault.recovery_level().into());
         out.insert("recoverableDays".into(), vault.retention_days.into());
         out.insert("exportable".into(), false.into());
-        out.insert("hsmPlatform".into(), "0".into());
+        // The figure of managed HSMs is UNVERIFIED.
+        let platform = if vault.zone == Zone::Hsm { "2" } else { "0" };
+        out.insert("hsmPlatform".into(), platform.into());
         Value::Object(out)
     }
 

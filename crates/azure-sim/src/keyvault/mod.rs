@@ -2,6 +2,7 @@
 //! access policies), and then the keys. The order of these checks is Azure's.
 
 pub(crate) mod access;
+pub(crate) mod aes;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
 pub(crate) mod holder;
@@ -14,7 +15,7 @@ pub(crate) mod rotation_policy;
 
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
-use crate::keyvault::holder::At;
+use crate::keyvault::holder::{At, Zone};
 use crate::state::Shared;
 
 /// A request to a holder of keys by a known caller.
@@ -31,6 +32,11 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
     access::host_exists(shared, call, at)?;
     let caller = access::authenticate(shared, call, at.zone)?;
     let asked = Asked { shared, call, caller, at: at.clone() };
+    if at.zone == Zone::Hsm
+        && let Some(outcome) = crate::hsm::serve(&asked).await
+    {
+        return outcome;
+    }
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     let lower: Vec<String> = names.iter().map(|s| s.to_lowercase()).collect();
     let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
@@ -56,7 +62,7 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
         ("GET", ["deletedkeys", _]) => deleted::get(&asked, names[1]),
         ("DELETE", ["deletedkeys", _]) => deleted::purge(&asked, names[1]),
         ("POST", ["deletedkeys", _, "recover"]) => deleted::recover(&asked, names[1]),
-        ("GET", ["certificates", "contacts"]) => {
+        ("GET", ["certificates", "contacts"]) if at.zone == Zone::Vault => {
             access::enter(&asked, "certificatecontacts/read", None, "get")?;
             Err(Failure::new(404, "ContactsNotFound", "Contacts are not set for this vault."))
         }
@@ -64,7 +70,9 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
         (_, ["keys" | "deletedkeys", ..]) => {
             Err(Failure::new(405, "MethodNotAllowed", format!("The method '{method}' is not allowed here.")))
         }
-        (_, ["secrets" | "certificates" | "storage", ..]) => Err(Failure::not_played("secrets and certificates")),
+        (_, ["secrets" | "certificates" | "storage", ..]) if at.zone == Zone::Vault => {
+            Err(Failure::not_played("secrets and certificates"))
+        }
         _ => Err(Failure::new(404, "NotFound", "The path was not found.")),
     }
 }

@@ -2,7 +2,11 @@
 
 mod client;
 mod control;
+mod hsm;
+mod hsm_refusals;
+mod hsm_storage;
 mod keys;
+mod model;
 mod refusals;
 mod robust;
 mod seed_flow;
