@@ -37,6 +37,7 @@ mod rbac;
 mod server;
 mod snapshot;
 mod state;
+mod storage;
 mod tls;
 
 use std::io;

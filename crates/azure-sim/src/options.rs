@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::exchange::Observer;
 use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
+use crate::storage::{Endpoint, SERVICES};
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
 #[derive(Clone)]
@@ -155,6 +156,14 @@ impl Addresses {
     pub fn holder_of(&self, host: &str) -> Option<At> {
         let vault = self.vault_of(host).map(|name| At::new(Zone::Vault, name));
         vault.or_else(|| self.hsm_of(host).map(|name| At::new(Zone::Hsm, name)))
+    }
+
+    /// The service of a storage account that this host names.
+    pub fn storage_of(&self, host: &str) -> Option<Endpoint> {
+        SERVICES.iter().find_map(|service| {
+            let account = self.label_under(host, service)?.to_lowercase();
+            Some(Endpoint { account, service })
+        })
     }
 
     fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {

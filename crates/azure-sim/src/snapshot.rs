@@ -50,8 +50,24 @@ pub(crate) fn full(shared: &Shared) -> Value {
             "deletedVaults": w.deleted_vaults.values().map(|d| d.render(&shared.options.subscription_id)).collect::<Vec<_>>(),
             "roleAssignments": w.assignments.values().map(|a| a.render(&shared.options.subscription_id)).collect::<Vec<_>>(),
             "storageAccounts": accounts,
+            "resources": resources(shared, w, false),
+            "deletedResources": w.deleted_resources.keys().collect::<Vec<_>>(),
         })
     })
+}
+
+/// Resources of the generic provider by id; `plain` without what differs between equal runs.
+fn resources(shared: &Shared, w: &World, plain: bool) -> Value {
+    let versions = versions_of(w);
+    let now = shared.clock.now();
+    let shown = w.resources.values().map(|r| {
+        let mut shown = r.render(w, shared, now);
+        if plain {
+            scrub(&mut shown, &versions);
+        }
+        (r.id.clone(), shown)
+    });
+    shown.collect::<Map<_, _>>().into()
 }
 
 fn full_keys(shared: &Shared, vault: &Holder) -> Value {
@@ -111,6 +127,8 @@ pub(crate) fn normalized(shared: &Shared) -> Value {
             "deletedManagedHsms": deleted_hsms,
             "roleAssignments": grants,
             "storageAccounts": accounts,
+            "resources": resources(shared, w, true),
+            "deletedResources": w.deleted_resources.keys().collect::<Vec<_>>(),
         })
     })
 }
@@ -182,6 +200,11 @@ const TIMES_AND_IDS: &[&str] = &[
     "primaryEndpoints",
     "provisioningState",
     "systemData",
+    "etag",
+    "instanceId",
+    "dateCreated",
+    "creationDate",
+    "thumbprint",
 ];
 
 fn scrub(value: &mut Value, versions: &BTreeMap<String, String>) {

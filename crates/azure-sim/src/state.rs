@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::arm::generic::{self, resource::Resource, soft::Deleted};
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -25,6 +26,7 @@ use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
+use crate::storage::Storehouse;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -89,6 +91,10 @@ pub(crate) enum Event {
     KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
     GrantGone(u64),
+    /// A deletion ends: lower-case id of a resource of the generic provider.
+    ResourceGone(String),
+    /// The retention of a soft-deleted one ends: lower-case id, time of deletion.
+    ResourcePurge(String, OffsetDateTime),
 }
 
 /// The simulated cloud.
@@ -110,6 +116,12 @@ pub(crate) struct World {
     pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// Resources of the generic provider, by lower-case id.
+    pub resources: BTreeMap<String, Resource>,
+    /// Soft-deleted ones, by the lower-case id that they had.
+    pub deleted_resources: BTreeMap<String, Deleted>,
+    /// What accounts store, by the same name.
+    pub storehouses: BTreeMap<String, Storehouse>,
     /// Customer's keys in use, by the lower-case id of the resource under them.
     pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
@@ -141,6 +153,9 @@ impl World {
             hsms: BTreeMap::new(),
             deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            deleted_resources: BTreeMap::new(),
+            storehouses: BTreeMap::new(),
             holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
@@ -168,6 +183,9 @@ impl World {
                     resource_id: None,
                 },
             );
+        }
+        for principal in crate::entra::first_party::principals(&options.tenant_id, now) {
+            world.principals.insert(principal.object_id.clone(), principal);
         }
         let owner = Assignment::standing(
             &format!("/subscriptions/{}", options.subscription_id),
@@ -211,6 +229,8 @@ impl World {
             Event::GrantGone(number) => {
                 self.fading.remove(&number);
             }
+            Event::ResourceGone(id) => generic::gone(self, &id, at),
+            Event::ResourcePurge(id, since) => generic::expire(self, &id, since),
         }
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+pub(crate) mod generic;
 pub(crate) mod hsm_body;
 pub(crate) mod hsms;
 pub(crate) mod identities;
@@ -12,7 +13,6 @@ pub(crate) mod metadata;
 pub(crate) mod network;
 pub(crate) mod operations;
 pub(crate) mod paging;
-#[cfg_attr(not(test), expect(dead_code, reason = "the generic provider reads it"))]
 pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod role_assignments;
@@ -20,6 +20,7 @@ pub(crate) mod role_definitions;
 pub(crate) mod shape;
 pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
+pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
 pub(crate) mod subscriptions;
 pub(crate) mod system_data;
@@ -75,6 +76,11 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
             None => Err(checks::no_route(call)),
         };
     }
+    if let ["providers", rest @ ..] = parts.as_slice()
+        && let Some(outcome) = generic::in_tenant(&asked, rest)
+    {
+        return outcome;
+    }
     if parts.first() != Some(&"subscriptions") {
         return Err(checks::no_route(call));
     }
@@ -82,9 +88,17 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
+            if let Some(outcome) = generic::serve(&asked, names[3], &names[5..]).await {
+                return outcome;
+            }
             in_group(&asked, namespace, kind, names[3], &names[7..]).await
         }
-        [_, _, "providers", namespace, kind, rest @ ..] => in_subscription(&asked, namespace, kind, rest, &names[5..]),
+        [_, _, "providers", namespace, kind, rest @ ..] => {
+            if let Some(outcome) = generic::in_subscription(&asked, namespace, &names[4..]) {
+                return outcome;
+            }
+            in_subscription(&asked, namespace, kind, rest, &names[5..])
+        }
         [_, _, "resourcegroups", ..] => resource_groups::serve(&asked, &names[3..]),
         [_, _, "operationresults", id] => operations::result(&asked, id),
         [_, _] if call.is("GET") => subscriptions::get(&asked),
@@ -123,9 +137,12 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
             deleted_hsms::serve(asked, names[0], &names[2..])
         }
         ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
-        ("microsoft.storage", "checknameavailability", []) => storage_accounts::check_name(asked),
+        ("microsoft.storage", "checknameavailability", []) => storage_children::check_name(asked),
         (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
-        (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
+        (_, "locations", [_, word, id]) if word.ends_with("operationresults") => operations::result(asked, id),
+        (_, "locations", [_, word, id]) if word.contains("operationsstatus") || word.ends_with("asyncoperation") => {
+            operations::status(asked, id)
+        }
         (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
         ("microsoft.network", _, []) if asked.call.is("GET") => network::in_subscription(asked, kind),
         _ => Err(checks::unknown(namespace, kind)),

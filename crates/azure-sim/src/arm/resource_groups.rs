@@ -220,6 +220,8 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     }
     world.networks.remove_under(&group.id);
     world.accounts.retain(|_, a| !inside(&a.id));
+    crate::arm::generic::remove_group(world, &group.id, now);
+    world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
     world.fading.retain(|_, a| !inside(&a.scope));
@@ -261,6 +263,9 @@ pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
         }
         for e in w.networks.endpoints.values() {
             items.push(row(&e.id, &e.name, "Microsoft.Network/privateEndpoints", &e.location, &e.tags));
+        }
+        for r in crate::arm::generic::rows(w, now) {
+            items.push(row(&r.id, &r.name, &r.kind, &r.location, &r.tags));
         }
         items.retain(|i| {
             i["id"].as_str().is_some_and(|id| at_or_above(&scope, id))

@@ -19,7 +19,12 @@ pub(crate) struct SystemData {
 impl SystemData {
     /// Of a resource that this request makes.
     pub fn new(asked: &Asked<'_>) -> Self {
-        let (by, at) = (asked.caller.appid.clone(), asked.call.now);
+        Self::of(&asked.caller.appid, asked.call.now)
+    }
+
+    /// Of a resource that this application makes now.
+    pub fn of(by: &str, at: OffsetDateTime) -> Self {
+        let by = by.to_owned();
         Self { created_by: by.clone(), created_at: at, changed_by: by, changed_at: at }
     }
 

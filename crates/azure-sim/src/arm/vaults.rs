@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
-use crate::arm::network::connections::{self, Owner};
+use crate::arm::network::connections;
 use crate::arm::paging::page;
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::system_data::SystemData;
@@ -68,20 +68,8 @@ fn show(asked: &Asked<'_>, w: &World, vault: &Vault) -> Value {
 fn connections_of(asked: &Asked<'_>, group: &str, name: &str, rest: &[&str]) -> Outcome {
     let id = id_of(asked, group, name);
     asked.shared.world(|w| {
-        let vault = live(w, &id);
-        let location = vault.map(|v| v.location.clone());
-        let owner = Owner {
-            id: vault.map_or(id.clone(), |v| v.id.clone()),
-            kind: KIND,
-            location: location.clone().unwrap_or_default(),
-        };
-        let answer = connections::serve(asked, w, &owner, rest);
-        match answer {
-            // Who may not ask learns nothing of what is there.
-            Err(failure) if failure.status == 403 => Err(failure),
-            _ if location.is_none() => Err(not_found(KIND, name, group)),
-            answer => answer,
-        }
+        let owner = live(w, &id).map(|v| (v.id.clone(), v.location.clone()));
+        connections::serve(asked, w, KIND, &id, owner, rest).unwrap_or_else(|| Err(not_found(KIND, name, group)))
     })
 }
 

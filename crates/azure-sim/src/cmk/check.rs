@@ -6,6 +6,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::arm::vault_model::Vault;
+use crate::cmk::Ops;
 use crate::cmk::key_use::{KeyUse, READ, Refusal, Verb};
 use crate::hsm::access::local_action;
 use crate::hsm::model::Hsm;
@@ -106,7 +107,7 @@ pub(crate) fn check(w: &World, addresses: &Addresses, wanted: &KeyUse, now: Offs
     if wanted.region.as_deref().is_some_and(|region| region != home.holder.location.as_str()) {
         return Err(Refusal::OtherRegion);
     }
-    let verbs = [wanted.ops.protect(), wanted.ops.recover()];
+    let verbs = both(wanted.ops);
     admitted(w, &home, wanted, &[READ, verbs[0], verbs[1]], now)?;
     let (key, version) = home.version(&wanted.key, &wanted.version)?;
     usable(version, &verbs, now)?;
@@ -138,6 +139,11 @@ pub(crate) fn recheck(
     let (key, version) = home.version(&wanted.key, version)?;
     usable(version, &[recover], now)?;
     Ok(found(&home, addresses, key, version))
+}
+
+/// To take a key, both halves of the pair are needed: services try the way back before they rely on it.
+fn both(ops: Ops) -> [Verb; 2] {
+    [ops.protect(), ops.recover()]
 }
 
 fn admitted(w: &World, home: &Home<'_>, wanted: &KeyUse, verbs: &[Verb], now: OffsetDateTime) -> Result<(), Refusal> {

@@ -196,11 +196,16 @@ pub(crate) async fn prepare(
 }
 
 /// What one opening of a data key works on, read under the lock.
-struct Opening {
-    cell: Arc<OnceCell<Arc<DataKey>>>,
-    material: Arc<Material>,
-    wrapped: Vec<u8>,
-    rewrap: Option<Rewrap>,
+enum Opening {
+    /// It was opened since the last look.
+    Done(Arc<DataKey>),
+    Todo {
+        /// Shared by all who open at the same time, so that it is unwrapped once.
+        cell: Arc<OnceCell<Arc<DataKey>>>,
+        material: Arc<Material>,
+        wrapped: Vec<u8>,
+        rewrap: Option<Rewrap>,
+    },
 }
 
 /// The data key of a resource, unwrapped with the customer's key unless that was done since the last look. A rewrapping
@@ -214,6 +219,9 @@ pub(crate) async fn open(shared: &Shared, id: &str) -> Result<Arc<DataKey>, Refu
         if let Some(refused) = hold.refused {
             return Err(refused.why);
         }
+        if let (Some(key), None) = (hold.opened.get(), &hold.rewrap) {
+            return Ok(Opening::Done(key.clone()));
+        }
         let material = match &hold.rewrap {
             Some(rewrap) => rewrap.from.clone(),
             None => {
@@ -222,9 +230,12 @@ pub(crate) async fn open(shared: &Shared, id: &str) -> Result<Arc<DataKey>, Refu
             }
         };
         let (wrapped, rewrap) = (hold.wrapped.clone(), hold.rewrap.clone());
-        Ok(Opening { cell: hold.opened.clone(), material, wrapped, rewrap })
+        Ok(Opening::Todo { cell: hold.opened.clone(), material, wrapped, rewrap })
     })?;
-    let Opening { cell, material, wrapped, rewrap } = opening;
+    let (cell, material, wrapped, rewrap) = match opening {
+        Opening::Done(key) => return Ok(key),
+        Opening::Todo { cell, material, wrapped, rewrap } => (cell, material, wrapped, rewrap),
+    };
     let data_key = cell.get_or_try_init(|| DataKey::unwrap(material, wrapped.clone())).await?.clone();
     if let Some(rewrap) = rewrap {
         let moved = data_key.wrap(rewrap.to.clone()).await?;

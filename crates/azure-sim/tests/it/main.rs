@@ -1,6 +1,9 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
 mod client;
+mod generic;
+mod generic_cognitive;
+mod generic_cosmos;
 mod control;
 mod hsm;
 mod hsm_refusals;
@@ -12,4 +15,5 @@ mod robust;
 mod seed_flow;
 mod soft_delete;
 mod tokens;
+mod truth;
 mod visibility;

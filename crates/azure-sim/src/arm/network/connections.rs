@@ -128,17 +128,34 @@ pub(crate) fn is_child(name: &str) -> bool {
     name.eq_ignore_ascii_case("privateEndpointConnections") || name.eq_ignore_ascii_case("privateLinkResources")
 }
 
-/// What the answers need to know of the resource that owns the connections.
-pub(crate) struct Owner<'a> {
-    /// Canonical id.
-    pub id: String,
+/// The resource whose connections are asked for.
+struct Owner<'a> {
+    id: String,
     /// `Microsoft.KeyVault/vaults`.
-    pub kind: &'a str,
-    pub location: String,
+    kind: &'a str,
+    location: String,
 }
 
-/// Answers for an owner that exists; the caller's rights are asked here. `rest` starts with the child's type.
-pub(crate) fn serve(asked: &Asked<'_>, w: &mut World, owner: &Owner<'_>, rest: &[&str]) -> Outcome {
+/// Answers for the resource of the id, where it is there: `found` is then its canonical id and region. Who may not ask is
+/// told that first; `None` is for the provider to say that there is no such resource. `rest` starts with the child's type.
+pub(crate) fn serve(
+    asked: &Asked<'_>,
+    w: &mut World,
+    kind: &str,
+    id: &str,
+    found: Option<(String, String)>,
+    rest: &[&str],
+) -> Option<Outcome> {
+    let there = found.is_some();
+    let (id, location) = found.unwrap_or_else(|| (id.to_owned(), String::new()));
+    let owner = Owner { id, kind, location };
+    match answer(asked, w, &owner, rest) {
+        Err(failure) if failure.status == 403 => Some(Err(failure)),
+        answer => there.then_some(answer),
+    }
+}
+
+fn answer(asked: &Asked<'_>, w: &mut World, owner: &Owner<'_>, rest: &[&str]) -> Outcome {
     let lower = rest.first().map(|c| c.to_lowercase()).unwrap_or_default();
     match (asked.call.method.as_str(), lower.as_str(), rest.get(1..).unwrap_or_default()) {
         ("GET", "privatelinkresources", []) => {

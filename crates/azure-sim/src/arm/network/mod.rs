@@ -93,7 +93,8 @@ pub(crate) fn exists(w: &World, id: &str) -> Option<bool> {
         "microsoft.storage/storageaccounts" => {
             Some(w.accounts.get(&name).is_some_and(|a| a.id.eq_ignore_ascii_case(id)))
         }
-        _ => None,
+        "microsoft.keyvault/managedhsms" => Some(w.hsms.get(&name).is_some_and(|h| h.id.eq_ignore_ascii_case(id))),
+        _ => w.resources.contains_key(&id.to_lowercase()).then_some(true),
     }
 }
 
