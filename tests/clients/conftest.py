@@ -1,0 +1,100 @@
+"""Fixtures: one simulator per worker, a fresh one where a test moves time or lags, and the check of shapes after each test."""
+
+import os
+from urllib.parse import urlsplit
+
+import pytest
+
+from support import schemas
+from support.cloud import CRYPTO_OFFICER, ENCRYPTION_USER, Cloud
+from support.recording import Recorder
+from support.simulator import Simulator, read_env
+
+
+@pytest.fixture(scope="session")
+def state_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("azure-sim")
+
+
+@pytest.fixture(scope="session")
+def shared_sim(state_root):
+    """The simulator that most tests of a worker share, without lags; the one of AZURE_SIM_ENV where that is given."""
+    given = os.environ.get("AZURE_SIM_ENV")
+    if given:
+        sim = Simulator(read_env(given))
+        sim.lags()
+    else:
+        sim = Simulator.start(state_root / "shared", "--instant", "--lro-seconds", "1")
+    os.environ["REQUESTS_CA_BUNDLE"] = sim.env["AZURE_SIM_CA"]
+    yield sim
+    sim.close()
+
+
+@pytest.fixture
+def fresh_sim(shared_sim, state_root, tmp_path):
+    """An empty cloud of the test's own. With AZURE_SIM_ENV it is the one that is there: names never clash."""
+    if shared_sim.process is None:
+        yield shared_sim
+        shared_sim.lags()
+        shared_sim.control("DELETE", "faults")
+        return
+    sim = Simulator.start(
+        tmp_path / "sim", "--instant", "--lro-seconds", "1", authority_from=state_root / "shared"
+    )
+    yield sim
+    sim.close()
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def cloud(shared_sim, recorder):
+    """Azure as the Owner of the subscription sees it, who has no vault role."""
+    return Cloud(shared_sim, recorder)
+
+
+@pytest.fixture
+def fresh(fresh_sim, recorder):
+    """The same over a simulator of the test's own."""
+    return Cloud(fresh_sim, recorder)
+
+
+class Place:
+    """A group with a vault in which the caller is Crypto Officer, and an identity that may wrap with its keys."""
+
+    def __init__(self, cloud, **vault):
+        self.cloud = cloud
+        self.group = cloud.group().name
+        self.vault = cloud.vault(self.group, **vault)
+        self.uri = self.vault.properties.vault_uri
+        self.identity = cloud.identity(self.group)
+        cloud.grant(self.vault.id, cloud.me.object_id, CRYPTO_OFFICER)
+        self.grant = cloud.grant(self.vault.id, self.identity.principal_id, ENCRYPTION_USER)
+        self.keys = cloud.keys(self.uri)
+
+
+@pytest.fixture
+def place(cloud):
+    return Place(cloud)
+
+
+@pytest.fixture
+def fresh_place(fresh):
+    return Place(fresh)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test whose ARM exchanges leave the published shapes has failed, whatever it asserts itself."""
+    outcome = yield
+    recorder = item.funcargs.get("recorder")
+    clouds = [value for value in item.funcargs.values() if isinstance(value, Cloud)]
+    if recorder is not None and clouds:
+        host = urlsplit(clouds[0].sim.arm).netloc
+        found = {f"{e}\n    {fault}" for e in recorder.exchanges for fault in schemas.hold(e, host)}
+        if found:
+            pytest.fail("exchanges against their shapes:\n" + "\n".join(sorted(found)[:20]), pytrace=False)
+    return outcome
