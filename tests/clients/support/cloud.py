@@ -1,5 +1,7 @@
 """Azure as a caller sees it: the SDKs' clients with their default pipelines, and the few moves that many tests begin with."""
 
+import base64
+import json
 import time
 import uuid
 
@@ -234,6 +236,17 @@ class Cloud:
 def unique(prefix):
     """A name that no other test has: lower case, letter first, no hyphen, at most 24 long."""
     return f"{prefix}{uuid.uuid4().hex[:14]}"
+
+
+def claims_of(token):
+    """The claims of a token, unchecked."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def object_id_of(cloud):
+    """The caller's object id, from its own token."""
+    return claims_of(cloud.credential.get_token(cloud.sim.arm + "/.default").token)["oid"]
 
 
 def all_codes(error):

@@ -136,7 +136,7 @@ class Simulator:
     def suffix(self):
         return self.domain.partition(":")[0]
 
-    def control(self, method, path, body=None, **query):
+    def control(self, method, path, body=None, query=None):
         """Calls `/_sim/{path}`; the answer's JSON, or None where there is none."""
         answer = self.session.request(method, f"{self.arm}/_sim/{path}", json=body, params=query, timeout=30)
         assert answer.ok, f"{method} /_sim/{path}: {answer.status_code} {answer.text}"
@@ -160,4 +160,4 @@ class Simulator:
 
     def count(self, **filters):
         """How many requests of the journal match."""
-        return len(self.control("GET", "journal", None, **filters))
+        return len(self.control("GET", "journal", query=filters))
