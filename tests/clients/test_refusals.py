@@ -4,6 +4,7 @@ Each row of the table is a function that does the refused thing. The statuses an
 protocol; where that is silent or its sources differ, a row names every answer that a client has to expect.
 """
 
+import re
 import uuid
 
 import pytest
@@ -16,7 +17,6 @@ from support.cloud import (
     ENCRYPTION_USER,
     LOCATION,
     READER,
-    Cloud,
     all_codes,
     object_id_of,
     unique,
@@ -383,7 +383,7 @@ def hsm_key_in_a_standard_vault(place):
 
 @refusal(400, "BadParameter")
 def api_version_unknown_to_the_vault(place):
-    place.cloud.keys(place.uri, api_version="1999-01-01").get_key("k1")
+    place.cloud.keys(place.uri, api_version="latest").get_key("k1")
 
 
 @refusal(403, "Forbidden", "KeyDisabled", says="disabled")
@@ -544,12 +544,13 @@ def storage_without_a_key_of_ones_own_under_a_policy(place):
 
 
 @pytest.mark.parametrize("do, status, codes, says", TABLE)
-def test_refusal(place, do, status, codes, says):
+def test_refusal(place, recorder, do, status, codes, says):
     with pytest.raises(HttpResponseError) as raised:
         do(place)
     error = raised.value
     statuses = status if isinstance(status, tuple) else (status,)
-    answered = error.status_code if error.status_code is not None else getattr(error.response, "status_code", None)
+    # Errors of azure-identity carry no answer: there the last one on the wire counts.
+    answered = error.status_code or recorder.exchanges[-1].status
     assert answered in statuses, error
     found = all_codes(error)
     if codes:
@@ -557,8 +558,6 @@ def test_refusal(place, do, status, codes, says):
         for at, expected in enumerate(codes):
             assert found[at] in (expected if isinstance(expected, tuple) else (expected,)), (found, error.message)
     if says:
-        import re
-
         assert re.search(says, str(error)), str(error)
 
 
@@ -594,9 +593,3 @@ def test_the_public_audience_of_arm_is_accepted_too(cloud):
         cloud.credential, cloud.sim.subscription, base_url=cloud.sim.arm, transport=cloud.transport()
     )
     assert client.resource_groups.check_existence(unique("none")) is False
-
-
-def test_an_outsider_sees_no_groups(place):
-    assert isinstance(place.cloud.as_outsider(), Cloud)
-    listed = {group.name for group in place.cloud.as_outsider().resources.resource_groups.list()}
-    assert place.group not in listed
