@@ -11,6 +11,7 @@ from azure.identity import ClientSecretCredential
 from azure.keyvault.administration import KeyVaultAccessControlClient
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.keys.crypto import CryptographyClient
+from azure.keyvault.securitydomain import SecurityDomainClient
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.authorization.v2022_04_01.models import RoleAssignmentCreateParameters
 from azure.mgmt.cognitiveservices import CognitiveServicesManagementClient
@@ -146,6 +147,9 @@ class Cloud:
 
     def hsm_access(self, hsm_uri):
         return KeyVaultAccessControlClient(hsm_uri, self.credential, transport=self.transport())
+
+    def security_domain(self, hsm_uri):
+        return SecurityDomainClient(hsm_uri, self.credential, transport=self.transport(), polling_interval=1)
 
     def blobs(self, account):
         return BlobServiceClient(
