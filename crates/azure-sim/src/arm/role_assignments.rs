@@ -89,6 +89,7 @@ fn resources(w: &World) -> impl Iterator<Item = &str> {
     w.vaults
         .values()
         .map(|v| v.id.as_str())
+        .chain(w.hsms.values().map(|h| h.id.as_str()))
         .chain(w.identities.values().map(|i| i.id.as_str()))
         .chain(w.accounts.values().map(|a| a.id.as_str()))
 }

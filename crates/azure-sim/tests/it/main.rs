@@ -2,10 +2,22 @@
 
 mod client;
 mod control;
+mod generic;
+mod generic_cognitive;
+mod generic_cosmos;
+mod hsm;
+mod hsm_refusals;
+mod hsm_storage;
 mod keys;
+mod kinds_compute;
+mod kinds_data;
+mod kinds_platform;
+mod kinds_storage;
+mod model;
 mod refusals;
 mod robust;
 mod seed_flow;
 mod soft_delete;
 mod tokens;
+mod truth;
 mod visibility;
