@@ -173,7 +173,7 @@ def assert_cosmos_under_key(cloud, place, name):
     return shown
 
 
-def test_cosmos_account_takes_a_key_in_two_patches(place, cloud):
+def test_cosmos_account_takes_a_key_in_three_patches(place, cloud):
     place.keys.create_rsa_key("k1", size=3072)
     name = unique("cosmos")
     plain = cosmos_account(None, None)
@@ -181,7 +181,9 @@ def test_cosmos_account_takes_a_key_in_two_patches(place, cloud):
     assert not cloud.cosmos.database_accounts.get(place.group, name).key_vault_key_uri
     whole = cosmos_account(place.identity.id, place.uri + "keys/k1")
     for patch in (
-        {"identity": whole["identity"], "properties": {"defaultIdentity": whole["properties"]["defaultIdentity"]}},
+        # Sent together with the identity, the default identity would be dropped.
+        {"identity": whole["identity"]},
+        {"properties": {"defaultIdentity": whole["properties"]["defaultIdentity"]}},
         {"properties": {"keyVaultKeyUri": place.uri + "keys/k1"}},
     ):
         cloud.cosmos.database_accounts.begin_update(place.group, name, patch).result()

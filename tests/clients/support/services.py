@@ -225,7 +225,7 @@ class Service:
     def grant_first_party(self):
         """Azure's own application that reads the key for the service, where the entry names one."""
         party = self.entry["identityKinds"].get("firstParty")
-        if not party:
+        if not party or _marked([self.entry.get("createBody"), self.entry["configureMethod"]], IDENTITY_MARKS):
             return
         # In Azure its object id comes from Microsoft Graph, which is not asked here.
         found = _principal(self.cloud.sim.control("GET", "state"), party)
@@ -291,7 +291,11 @@ class Service:
         arm_type, api_version = step["armType"], step["apiVersion"]
         if step["method"] == "PATCH":
             path = self.ensure(arm_type, api_version)
-            self.grant_own(self.cloud.patch(path, api_version, self.fill(step["body"])))
+            body = self.fill(step["body"])
+            if "defaultIdentity" in body.get("properties", {}):
+                # Cosmos DB drops a default identity that comes together with the identity: two requests.
+                self.grant_own(self.cloud.patch(path, api_version, {"identity": body.pop("identity")}))
+            self.grant_own(self.cloud.patch(path, api_version, body))
             return
         if step.get("bodyIs", "").startswith("fragment"):
             path = self.ensure(arm_type, api_version)
