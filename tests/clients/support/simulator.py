@@ -161,3 +161,23 @@ class Simulator:
     def count(self, **filters):
         """How many requests of the journal match."""
         return len(self.control("GET", "journal", query=filters))
+
+    # What Azure does outside of ARM: the names of these are the simulator's own.
+
+    @property
+    def imds(self):
+        """Origin of the instance metadata service, plain HTTP, as AZURE_POD_IDENTITY_AUTHORITY_HOST takes it."""
+        return self.env["AZURE_SIM_IMDS"].rstrip("/")
+
+    @property
+    def app_service(self):
+        """IDENTITY_ENDPOINT and IDENTITY_HEADER of a web app."""
+        return self.env["AZURE_SIM_IDENTITY_ENDPOINT"], self.env["AZURE_SIM_IDENTITY_HEADER"]
+
+    def register_certificate(self, client_id, pem):
+        """Registers a certificate with an application; in Azure by Microsoft Graph."""
+        self.control("POST", f"principals/{client_id}/certificates", {"certificate": pem})
+
+    def trust_issuer(self, issuer, jwks):
+        """Publishes the signing keys of a foreign issuer of tokens; in Azure they are fetched from the issuer."""
+        self.control("PUT", "issuers", {"issuer": issuer, "jwks": jwks})
