@@ -352,6 +352,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         w.accounts.remove(&account.name);
         w.storehouses.remove(&account.name);
         w.drop_hold(&account.id);
+        crate::arm::generic::remove_under(w, &account.id, asked.call.now);
         w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))

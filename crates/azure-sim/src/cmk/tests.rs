@@ -70,6 +70,7 @@ fn world(permissions: Value) -> (World, Arc<Material>, OffsetDateTime) {
     let vault = Vault {
         holder,
         tags: Map::new(),
+        system: crate::arm::system_data::SystemData::of("test", now),
         tenant: options.tenant_id.clone(),
         rbac: false,
         access_policies: vec![json!({ "objectId": PRINCIPAL, "permissions": { "keys": permissions } })],

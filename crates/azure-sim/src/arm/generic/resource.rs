@@ -190,7 +190,6 @@ fn show_key(rule: &Cmk, hold: &Hold, out: &mut Value) {
             Shown::Lost(word) if lost.is_some() => (*word).to_owned(),
             Shown::Lost(_) => continue,
             Shown::Text(text) => text(lost).to_owned(),
-            Shown::Fixed(word) => (*word).to_owned(),
             Shown::Principal => hold.key_use.principal.clone(),
         };
         pointer::set(out, at, value.into());
