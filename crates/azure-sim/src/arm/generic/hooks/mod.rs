@@ -2,6 +2,7 @@
 
 pub(crate) mod cognitive;
 pub(crate) mod cosmos;
+pub(crate) mod data;
 pub(crate) mod sql;
 
 use base64::Engine;

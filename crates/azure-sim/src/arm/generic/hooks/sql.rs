@@ -152,7 +152,7 @@ fn below(server: &Resource, types: &str, name: &str, properties: Value, now: Off
     Resource {
         id: format!("{}/{types}/{name}", server.id),
         name: name.to_owned(),
-        kind: format!("Microsoft.Sql/servers/{types}"),
+        kind: format!("{}/{types}", server.kind),
         tags: Map::new(),
         identity: IdentityBlock::default(),
         body: json!({ "properties": properties }),
