@@ -290,3 +290,62 @@ async fn a_cassandra_data_center_takes_its_keys_as_the_cluster() {
     let off = json!({ "properties": { "managedDiskCustomerKeyUri": null } });
     lab.arm("PATCH", &center, Some(off)).await.refused(400, "EncryptionCannotBeDisabled");
 }
+
+#[tokio::test]
+async fn a_managed_instance_takes_its_key_in_three_calls() {
+    let lab = Lab::start().await;
+    let kid = lab.ground_with_key().await;
+    let instance = lab.resource_id("Microsoft.Sql/managedInstances", "mi1");
+    let protector = format!("{instance}/encryptionProtector/current");
+    let body = json!({ "location": "uksouth", "sku": { "name": "GP_Gen5" }, "properties": {
+        "administratorLogin": "boss", "administratorLoginPassword": "S3cret-pass" } });
+    done(&lab, &lab.arm("PUT", &instance, Some(body)).await.expect(202)).await;
+    let name = format!("kv1_k1_{}", kid.rsplit('/').next().expect("a version"));
+    let key = json!({ "properties": { "serverKeyType": "AzureKeyVault", "uri": kid } });
+    let key_path = format!("{instance}/keys/{name}");
+    lab.arm("PUT", &key_path, Some(key.clone())).await.refused(401, "AzureKeyVaultNoServerIdentity");
+    let nominate = json!({ "identity": lab.user_identity(),
+        "properties": { "primaryUserAssignedIdentityId": lab.identity_id() } });
+    done(&lab, &lab.arm("PATCH", &instance, Some(nominate)).await.expect(202)).await;
+    let turn = json!({ "properties": {
+        "serverKeyType": "AzureKeyVault", "serverKeyName": name, "autoRotationEnabled": true } });
+    lab.arm("PUT", &protector, Some(turn.clone())).await.refused(409, "ServerKeyDoesNotExists");
+    done(&lab, &lab.arm("PUT", &key_path, Some(key)).await.expect(202)).await;
+    done(&lab, &lab.arm("PUT", &protector, Some(turn.clone())).await.expect(202)).await;
+    let read = lab.arm("GET", &protector, None).await.expect(200).body;
+    assert_eq!((&read["properties"]["uri"], &read["properties"]["serverKeyName"]), (&json!(kid), &json!(name)));
+    assert_eq!(read["properties"]["keyVersion"], Value::Null);
+    lab.set_key("k1", false).await;
+    let refused = lab.arm("PUT", &protector, Some(turn)).await.expect(202);
+    let status = lab.status_of(&refused).await;
+    assert_eq!((&status["status"], &status["error"]["code"]), (&json!("Failed"), &json!("AzureKeyVaultKeyDisabled")));
+    let back = json!({ "properties": { "serverKeyType": "ServiceManaged", "serverKeyName": "" } });
+    done(&lab, &lab.arm("PUT", &protector, Some(back)).await.expect(202)).await;
+    let read = lab.arm("GET", &protector, None).await.expect(200).body;
+    assert_eq!(read["properties"]["serverKeyType"], "ServiceManaged");
+}
+
+#[tokio::test]
+async fn a_database_takes_a_key_of_its_own() {
+    let lab = Lab::start().await;
+    let kid = lab.ground_with_key().await;
+    let server = lab.resource_id("Microsoft.Sql/servers", "sql1");
+    let database = format!("{server}/databases/db1");
+    let body = json!({ "location": "uksouth", "properties": {
+        "administratorLogin": "boss", "administratorLoginPassword": "S3cret-pass" } });
+    done(&lab, &lab.arm("PUT", &server, Some(body)).await.expect(202)).await;
+    done(&lab, &lab.arm("PUT", &database, Some(json!({ "location": "uksouth" }))).await.expect(202)).await;
+    let key = json!({ "identity": lab.user_identity(), "properties": {
+        "encryptionProtector": kid, "encryptionProtectorAutoRotation": true } });
+    done(&lab, &lab.arm("PATCH", &database, Some(key.clone())).await.expect(202)).await;
+    let read = lab.arm("GET", &database, None).await.expect(200).body;
+    assert_eq!(read["properties"]["encryptionProtector"], kid);
+    assert_eq!(read["properties"]["keys"][&kid]["type"], "AzureKeyVault");
+    assert_eq!(read["properties"]["status"], "Online");
+    lab.set_key("k1", false).await;
+    let refused = lab.arm("PATCH", &database, Some(key)).await.expect(202);
+    assert_eq!(lab.status_of(&refused).await["error"]["code"], "AzureKeyVaultKeyDisabled");
+    lab.set_key("k1", true).await;
+    let off = json!({ "properties": { "encryptionProtector": "" } });
+    lab.arm("PATCH", &database, Some(off)).await.refused(400, "EncryptionCannotBeDisabled");
+}

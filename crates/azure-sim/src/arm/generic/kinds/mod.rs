@@ -5,6 +5,7 @@ mod apps;
 mod compute;
 mod data;
 mod databases;
+mod instances;
 mod platform;
 mod sql;
 mod storage;
@@ -20,6 +21,7 @@ const TABLES: &[&[Kind]] = &[
     compute::KINDS,
     data::KINDS,
     databases::KINDS,
+    instances::KINDS,
     platform::KINDS,
     sql::KINDS,
     storage::KINDS,
