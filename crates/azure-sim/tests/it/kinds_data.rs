@@ -349,3 +349,34 @@ async fn a_database_takes_a_key_of_its_own() {
     let off = json!({ "properties": { "encryptionProtector": "" } });
     lab.arm("PATCH", &database, Some(off)).await.refused(400, "EncryptionCannotBeDisabled");
 }
+
+#[tokio::test]
+async fn a_synapse_workspace_takes_a_key_at_creation_and_another_one_later() {
+    let lab = Lab::start().await;
+    lab.ground_with_key().await;
+    let create = json!({ "kty": "RSA", "key_size": 3072 });
+    lab.keys("POST", "kv1", "/keys/k2/create", Some(create)).await.expect(200);
+    let id = |name: &str| lab.resource_id("Microsoft.Synapse/workspaces", name);
+    let mut body = json!({ "location": "uksouth",
+        "identity": { "type": "SystemAssigned,UserAssigned", "userAssignedIdentities": { lab.identity_id(): {} } },
+        "properties": { "sqlAdministratorLogin": "boss", "sqlAdministratorLoginPassword": "S3cret-pass" } });
+    done(&lab, &lab.arm("PUT", &id("plain"), Some(body.clone())).await.expect(201)).await;
+    let key = |name: &str| json!({ "properties": { "isActiveCMK": true, "keyVaultUrl": lab.key_url(name) } });
+    let late = lab.arm("PUT", &format!("{}/keys/default", id("plain")), Some(key("k1"))).await;
+    late.refused(400, "EncryptionNotSupportedOnExistingResource");
+    body["properties"]["encryption"] = json!({ "cmk": {
+        "key": { "name": "default", "keyVaultUrl": lab.key_url("k1") },
+        "kekIdentity": { "userAssignedIdentity": lab.identity_id(), "useSystemAssignedIdentity": false } } });
+    done(&lab, &lab.arm("PUT", &id("cmk"), Some(body)).await.expect(201)).await;
+    let status = |read: &Value| read["properties"]["encryption"]["cmk"]["status"].clone();
+    assert_eq!(status(&lab.arm("GET", &id("cmk"), None).await.expect(200).body), "Consistent");
+    lab.set_key("k2", false).await;
+    let other = format!("{}/keys/other", id("cmk"));
+    lab.arm("PUT", &other, Some(key("k2"))).await.refused(400, "KeyVaultKeyDisabled");
+    lab.set_key("k2", true).await;
+    lab.arm("PUT", &other, Some(key("k2"))).await.expect(200);
+    let read = lab.arm("GET", &id("cmk"), None).await.expect(200).body;
+    assert_eq!(read["properties"]["encryption"]["cmk"]["key"]["name"], "other");
+    let first = lab.arm("GET", &format!("{}/keys/default", id("cmk")), None).await.expect(200).body;
+    assert_eq!(first["properties"]["isActiveCMK"], false);
+}

@@ -9,6 +9,7 @@ mod instances;
 mod platform;
 mod sql;
 mod storage;
+mod synapse;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -25,6 +26,7 @@ const TABLES: &[&[Kind]] = &[
     platform::KINDS,
     sql::KINDS,
     storage::KINDS,
+    synapse::KINDS,
 ];
 
 /// Types of other modules that have children here.
