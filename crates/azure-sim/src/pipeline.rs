@@ -317,9 +317,21 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             }
             let region = shared.world(|w| w.holder(at).map(|h| h.location.clone()));
             add("x-ms-keyvault-region", region.unwrap_or_default());
-            add("x-ms-keyvault-service-version", "2.0.0.0".into());
             let address = shared.options.address_of(call.peer);
-            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam=InterNetwork;"));
+            let family = match at.zone {
+                Zone::Vault => {
+                    add("x-ms-keyvault-service-version", "2.0.0.0".into());
+                    "InterNetwork"
+                }
+                Zone::Hsm => {
+                    add("x-ms-server-latency", "1".into());
+                    add("x-ms-build-version", "1.0.0-simulator".into());
+                    add("content-security-policy", "default-src 'self'".into());
+                    add("x-frame-options", "SAMEORIGIN".into());
+                    "Ipv4"
+                }
+            };
+            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam={family};"));
         }
         Surface::Arm => {
             let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));

@@ -162,6 +162,8 @@ fn put(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
             hsm.holder.dns_from = op.ends;
             w.hsms.insert(key, hsm.clone());
             asked.call.touch();
+        } else if let Some(oid) = &hsm.identity.system {
+            w.principals.remove(oid);
         }
         Ok(accepted(asked, &hsm.location, &op))
     })

@@ -92,7 +92,7 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         ("GET", [name], _) => get(asked, group, name, "read", |w, a| a.render(w, asked.shared, call.now)),
         ("PUT" | "PATCH", [name], _) => write(asked, group, name).await,
         ("DELETE", [name], _) => delete(asked, group, name),
-        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", |w, a| keys(w, a)),
+        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", keys),
         ("GET", [name, ..], ["blobservices", "default"]) => {
             get(asked, group, name, "blobServices/read", |_, a| blob_service(a))
         }

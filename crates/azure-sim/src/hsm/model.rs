@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -41,7 +42,7 @@ pub(crate) struct Hsm {
 }
 
 /// The course of an HSM's activation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Activation {
     /// From when the HSM is active.
     pub from: Due,
@@ -91,7 +92,12 @@ impl Hsm {
     }
 
     pub fn settle(&mut self, now: OffsetDateTime) {
+        let host_from = self.dns_from;
         self.holder.settle(now);
+        if !self.ready(now) {
+            // Its host comes with its provisioning, which takes its time: that is no lag.
+            self.holder.dns_from = host_from;
+        }
         self.fading.clear();
         for grant in self.grants.values_mut() {
             grant.enforced_from = grant.enforced_from.filter(|at| *at <= now).or(Some(now));

@@ -78,7 +78,7 @@ pub(crate) struct Holder {
 }
 
 /// A holder's network rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// As ARM shows it; absent when never set.
     pub acls: Option<Value>,

@@ -95,6 +95,12 @@ pub(crate) enum Looks {
     ArmId(&'static str),
     /// The user-assigned identity whose client id stands there; nothing there: the system-assigned one.
     ClientId(&'static str),
+    /// The identity whose ARM id stands there; nothing there: this application's service principal of Azure's own.
+    ArmIdElse(&'static str, &'static str),
+    /// The identity whose ARM id stands there; the resource has no identities of its own.
+    NamedById(&'static str),
+    /// The identity whose client id stands there; the resource has no identities of its own.
+    NamedByClient(&'static str),
     /// Cosmos DB's string; nothing there: nobody.
     Cosmos(&'static str),
     /// The identity that the resource has: its only user-assigned one, else its system-assigned one.
@@ -233,7 +239,13 @@ impl Cmk {
             KeyAt::Url(at) => all.push(at),
             KeyAt::Found(_) => {}
         }
-        if let Looks::ArmId(at) | Looks::ClientId(at) | Looks::Cosmos(at) = self.looks {
+        if let Looks::ArmId(at)
+        | Looks::ArmIdElse(at, _)
+        | Looks::ClientId(at)
+        | Looks::Cosmos(at)
+        | Looks::NamedById(at)
+        | Looks::NamedByClient(at) = self.looks
+        {
             all.push(at);
         }
         if let Follows::Flag(at) = self.follows {

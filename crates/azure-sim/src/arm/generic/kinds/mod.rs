@@ -3,12 +3,17 @@
 mod ai;
 mod analytics;
 mod apps;
+mod backup;
+mod clusters;
 mod compute;
+mod data;
 mod databases;
+mod health;
 mod messaging;
 mod platform;
 mod sql;
 mod storage;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -19,12 +24,17 @@ const TABLES: &[&[Kind]] = &[
     ai::KINDS,
     analytics::KINDS,
     apps::KINDS,
+    backup::KINDS,
+    clusters::KINDS,
     compute::KINDS,
+    data::KINDS,
     databases::KINDS,
+    health::KINDS,
     messaging::KINDS,
     platform::KINDS,
     sql::KINDS,
     storage::KINDS,
+    tools::KINDS,
 ];
 
 /// Types of other modules that have children here.
