@@ -52,6 +52,17 @@ impl Shared {
         f(&mut world)
     }
 
+    /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
+    pub fn stand_in(&self, subnet: Option<&str>) -> bool {
+        self.world(|w| {
+            if subnet.is_some_and(|id| crate::arm::network::subnets::find(&w.networks, id).is_none()) {
+                return false;
+            }
+            w.networks.standpoint = subnet.map(str::to_lowercase);
+            true
+        })
+    }
+
     /// Forgets all resources, fault rules and journal entries. Lags and clock stay.
     pub fn reset(&self) {
         let now = self.clock.now();
@@ -123,6 +134,8 @@ pub(crate) struct World {
     pub principals: BTreeMap<String, Principal>,
     /// By id.
     pub operations: BTreeMap<String, Operation>,
+    /// Virtual networks, private endpoints and where callers stand.
+    pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
     pub chance: StdRng,
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
@@ -149,6 +162,7 @@ impl World {
             roles: roles::built_in(),
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
+            networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: StdRng::seed_from_u64(options.seed),
             agenda: BTreeMap::new(),
@@ -198,7 +212,7 @@ impl World {
             Event::GroupGone(id) => crate::arm::resource_groups::remove(self, &id, at),
             Event::VaultPurge(name, since) => {
                 if self.deleted_vaults.get(&name).is_some_and(|v| v.deleted == since) {
-                    self.deleted_vaults.remove(&name);
+                    crate::arm::deleted_vaults::forget(self, &name);
                 }
             }
             Event::HsmDeleted(name) => {

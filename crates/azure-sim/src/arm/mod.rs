@@ -10,7 +10,9 @@ pub(crate) mod hsms;
 pub(crate) mod identities;
 pub(crate) mod identity_block;
 pub(crate) mod metadata;
+pub(crate) mod network;
 pub(crate) mod operations;
+pub(crate) mod paging;
 pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod role_assignments;
@@ -20,9 +22,13 @@ pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
 pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
+pub(crate) mod storage_custody;
 pub(crate) mod subscriptions;
+pub(crate) mod system_data;
 pub(crate) mod vault_body;
 pub(crate) mod vault_model;
+pub(crate) mod vault_policies;
+pub(crate) mod vault_rules;
 pub(crate) mod vaults;
 
 use crate::entra::tokens::Claims;
@@ -107,7 +113,8 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
 async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, rest: &[&str]) -> Outcome {
     match (namespace, kind) {
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
-        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest),
+        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest).await,
+        ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
         ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
@@ -138,6 +145,7 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
             operations::status(asked, id)
         }
         (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
+        ("microsoft.network", _, []) if asked.call.is("GET") => network::in_subscription(asked, kind),
         _ => Err(checks::unknown(namespace, kind)),
     }
 }

@@ -35,6 +35,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 impl Group {
@@ -218,8 +219,9 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     for identity in identities {
         crate::arm::identities::remove(world, &identity);
     }
+    world.networks.remove_under(&group.id);
     world.accounts.retain(|_, a| !inside(&a.id));
-    crate::arm::generic::remove_group(world, &group.id, now);
+    crate::arm::generic::remove_under(world, &group.id, now);
     world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
@@ -256,6 +258,12 @@ pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
         }
         for a in w.accounts.values().filter(|a| a.ready(now)) {
             items.push(row(&a.id, &a.name, "Microsoft.Storage/storageAccounts", &a.location, &a.tags));
+        }
+        for n in w.networks.virtual_networks.values() {
+            items.push(row(&n.id, &n.name, "Microsoft.Network/virtualNetworks", &n.location, &n.tags));
+        }
+        for e in w.networks.endpoints.values() {
+            items.push(row(&e.id, &e.name, "Microsoft.Network/privateEndpoints", &e.location, &e.tags));
         }
         for r in crate::arm::generic::rows(w, now) {
             items.push(row(&r.id, &r.name, &r.kind, &r.location, &r.tags));

@@ -24,6 +24,7 @@ const PLAYED: &[(&str, &[&str])] = &[
         ],
     ),
     ("Microsoft.ManagedIdentity", &["userAssignedIdentities"]),
+    ("Microsoft.Network", &["virtualNetworks", "privateEndpoints"]),
     ("Microsoft.Resources", &["resourceGroups", "subscriptions"]),
     ("Microsoft.Storage", &["storageAccounts", "checkNameAvailability"]),
 ];

@@ -1,18 +1,17 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
+mod blob_client;
 mod client;
 mod control;
 mod generic;
 mod generic_cognitive;
 mod generic_cosmos;
+mod generic_kinds;
 mod hsm;
 mod hsm_refusals;
 mod hsm_storage;
 mod keys;
-mod kinds_compute;
 mod kinds_data;
-mod kinds_platform;
-mod kinds_storage;
 mod model;
 mod refusals;
 mod robust;

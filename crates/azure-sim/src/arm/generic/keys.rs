@@ -215,6 +215,17 @@ fn of_identity(w: &World, looks: &Looks, identity: &IdentityBlock, body: &Value)
             Some(id) => attached(id),
             None => identity.system.clone(),
         },
+        Looks::ArmIdElse(at, app) => match pointer::text(body, at) {
+            Some(id) => attached(id),
+            None => crate::entra::first_party::object_id(w, app),
+        },
+        Looks::NamedById(at) => {
+            w.identities.get(&pointer::text(body, at)?.to_lowercase()).map(|i| i.principal_id.clone())
+        }
+        Looks::NamedByClient(at) => {
+            let client = pointer::text(body, at)?;
+            w.identities.values().find(|i| i.client_id.eq_ignore_ascii_case(client)).map(|i| i.principal_id.clone())
+        }
         Looks::ClientId(at) => match pointer::text(body, at) {
             Some(client) => identity
                 .user

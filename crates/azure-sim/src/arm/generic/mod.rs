@@ -24,6 +24,7 @@
 //! words for what is wrong with a key are `Cmk::words`; what it does not say itself is said by `errors::common`.
 //! Requests below a type that the table does not have are answered 501.
 
+mod body;
 mod errors;
 mod hooks;
 mod keys;
@@ -47,7 +48,7 @@ use crate::arm::no_method;
 use crate::http::{Failure, Outcome, Reply};
 use crate::state::{Shared, World};
 
-pub(crate) use remove::{gone, remove_group};
+pub(crate) use remove::{gone, remove_under};
 pub(crate) use soft::expire;
 
 use route::Route;
@@ -60,7 +61,10 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, segments: &[&str]) -> 
         Route::Action(target, action) => read::act(asked, &target, action),
         Route::NotPlayed(what) => Err(Failure::not_played(&what)),
         Route::Resource(target) => match call.method.as_str() {
-            "GET" | "HEAD" => read::get(asked, &target),
+            "GET" | "HEAD" => {
+                write::take_late(asked, &target).await;
+                read::get(asked, &target)
+            }
             "PUT" | "PATCH" => write::write(asked, &target).await,
             "DELETE" => remove::delete(asked, &target),
             _ => Err(no_method(call)),

@@ -1,1 +1,0 @@
-//! The key rules of the types in `kinds/compute.rs`, as a client sees them.

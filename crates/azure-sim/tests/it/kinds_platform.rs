@@ -1,1 +1,0 @@
-//! The key rules of the types in `kinds/platform.rs`, as a client sees them.
