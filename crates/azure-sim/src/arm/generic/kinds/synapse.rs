@@ -28,7 +28,7 @@ pub(super) const KINDS: &[Kind] = &[
             when: When::AtCreation,
             back: Back::No,
             grant_later: true,
-            shows: &[("/properties/encryption/cmk/status", Shown::Fixed("Consistent"))],
+            shows: &[("/properties/encryption/cmk/status", Shown::Word("Consistent", "Consistent"))],
             ..Cmk::new(On::Present(synapse::KEY_URL), KeyAt::Url(synapse::KEY_URL), IDENTITY)
         }],
         ..Kind::tracked("Microsoft.Synapse/workspaces", "2020-12-01")
