@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::arm::governance::Governance;
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -22,6 +23,8 @@ use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::Assignment;
 use crate::rbac::roles::{self, Role};
+use crate::throttle::Throttle;
+use crate::tuning::Tuning;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -32,6 +35,9 @@ pub(crate) struct Shared {
     pub faults: Faults,
     pub options: Options,
     pub addresses: Addresses,
+    pub throttle: Throttle,
+    /// Beside the world, as what runs under the world's lock asks it too.
+    pub tuning: Mutex<Tuning>,
     pub signer: Arc<crate::entra::tokens::Signer>,
 }
 
@@ -43,6 +49,11 @@ impl Shared {
         f(&mut world)
     }
 
+    /// The settings in force.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Forgets all resources, fault rules and journal entries. Lags and clock stay.
     pub fn reset(&self) {
         let now = self.clock.now();
@@ -51,6 +62,7 @@ impl Shared {
             *w = World::new(&self.options, now);
             w.propagation = propagation;
         });
+        self.throttle.refill();
         self.faults.clear();
         self.journal.clear();
     }
@@ -94,6 +106,8 @@ pub(crate) struct World {
     pub principals: BTreeMap<String, Principal>,
     /// By id.
     pub operations: BTreeMap<String, Operation>,
+    /// Registrations, locks, policies: what ARM keeps beside the resources.
+    pub governance: Governance,
     pub propagation: Propagation,
     pub chance: StdRng,
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
@@ -114,6 +128,7 @@ impl World {
             roles: roles::built_in(),
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
+            governance: Governance::new(&options.unregistered, now),
             propagation: options.propagation.clone(),
             chance: StdRng::seed_from_u64(options.seed),
             agenda: BTreeMap::new(),
@@ -220,5 +235,6 @@ impl World {
         for v in self.vaults.values_mut() {
             v.settle(now);
         }
+        self.governance.settle(now);
     }
 }

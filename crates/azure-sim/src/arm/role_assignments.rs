@@ -4,10 +4,9 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::arm::checks::{self, no_route};
-use crate::arm::role_definitions;
+use crate::arm::checks::no_route;
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
-use crate::arm::{Asked, no_method};
+use crate::arm::{Asked, no_method, role_definitions, scopes};
 use crate::http::{Failure, Outcome, Reply};
 use crate::propagation::reached;
 use crate::rbac::assignments::{Assignment, at_or_above};
@@ -55,48 +54,10 @@ fn require(asked: &Asked<'_>, w: &World, verb: &str, scope: &str) -> Result<(), 
     check::require(w, &asked.caller, &format!("Microsoft.Authorization/roleAssignments/{verb}"), scope, asked.call.now)
 }
 
-/// The scope in canonical spelling. Below a resource anything is taken; the resource itself must exist.
-fn canonical(asked: &Asked<'_>, w: &World, scope: &str) -> Result<String, Failure> {
-    let parts: Vec<&str> = scope.split('/').filter(|p| !p.is_empty()).collect();
-    let lower = scope.to_lowercase();
-    let subscription = format!("/subscriptions/{}", asked.subscription);
-    match parts.as_slice() {
-        [] => Ok("/".to_owned()),
-        [_, _] => Ok(subscription),
-        [_, _, groups, name, rest @ ..] if groups.eq_ignore_ascii_case("resourceGroups") => {
-            let id = asked.group_id(name);
-            let group = w
-                .groups
-                .get(&id.to_lowercase())
-                .filter(|g| reached(g.visible_from, asked.call.now))
-                .ok_or_else(|| checks::no_group(name))?;
-            match rest {
-                [] => Ok(group.id.clone()),
-                ["providers" | "Providers", namespace, kind, resource, below @ ..] => {
-                    let found = resources(w)
-                        .find(|id| at_or_above(id, &lower))
-                        .ok_or_else(|| checks::not_found(&format!("{namespace}/{kind}"), resource, name))?;
-                    Ok([&[found], below].concat().join("/"))
-                }
-                _ => Err(no_route(asked.call)),
-            }
-        }
-        _ => Err(no_route(asked.call)),
-    }
-}
-
-fn resources(w: &World) -> impl Iterator<Item = &str> {
-    w.vaults
-        .values()
-        .map(|v| v.id.as_str())
-        .chain(w.identities.values().map(|i| i.id.as_str()))
-        .chain(w.accounts.values().map(|a| a.id.as_str()))
-}
-
 fn get(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "read", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         find(w, &scope, name)
             .filter(|a| a.readable(asked.call.now))
             .map(|a| Reply::ok(a.render(&asked.subscription)))
@@ -137,7 +98,7 @@ fn list(asked: &Asked<'_>, scope: &str) -> Outcome {
     }
     asked.shared.world(|w| {
         require(asked, w, "read", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         let items = w
             .assignments
             .values()
@@ -154,7 +115,7 @@ fn put(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|w| {
         require(asked, w, "write", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         if Uuid::try_parse(name).is_err() {
             return Err(Failure::new(
                 400,
@@ -289,7 +250,7 @@ fn delete(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|w| {
         require(asked, w, "delete", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         let Some(assignment) = w.assignments.remove(&id_of(&scope, name).to_lowercase()) else {
             return Ok(Reply::empty(204));
         };

@@ -1,20 +1,11 @@
-//! Subscriptions, tenants, locations and provider registration. There is one of each; all namespaces are registered.
+//! Subscriptions, tenants and locations. There is one subscription and one tenant.
 
 use serde_json::{Value, json};
 
-use crate::arm::checks::{REGIONS, no_route};
-use crate::arm::{Asked, no_method};
-use crate::http::{Failure, Outcome, Reply};
+use crate::arm::Asked;
+use crate::arm::checks::REGIONS;
+use crate::http::{Outcome, Reply};
 use crate::rbac::check;
-
-/// Namespaces with the types that are played.
-const PLAYED: &[(&str, &[&str])] = &[
-    ("Microsoft.Authorization", &["roleAssignments", "roleDefinitions"]),
-    ("Microsoft.KeyVault", &["vaults", "deletedVaults", "checkNameAvailability"]),
-    ("Microsoft.ManagedIdentity", &["userAssignedIdentities"]),
-    ("Microsoft.Resources", &["resourceGroups", "subscriptions"]),
-    ("Microsoft.Storage", &["storageAccounts", "checkNameAvailability"]),
-];
 
 fn subscription(asked: &Asked<'_>) -> Value {
     let tenant = &asked.shared.options.tenant_id;
@@ -79,49 +70,4 @@ pub(crate) fn locations(asked: &Asked<'_>) -> Reply {
         })
         .collect();
     Reply::list(items)
-}
-
-fn provider(asked: &Asked<'_>, namespace: &str, types: &[&str]) -> Value {
-    let types: Vec<Value> =
-        types.iter().map(|t| json!({ "resourceType": t, "locations": REGIONS, "apiVersions": [] })).collect();
-    json!({
-        "id": format!("/subscriptions/{}/providers/{namespace}", asked.subscription),
-        "namespace": namespace,
-        "registrationState": "Registered",
-        "registrationPolicy": "RegistrationRequired",
-        "resourceTypes": types,
-    })
-}
-
-/// `rest` is empty for the list, else holds the namespace.
-pub(crate) fn providers(asked: &Asked<'_>, rest: &[&str]) -> Outcome {
-    if !asked.call.is("GET") {
-        return Err(no_method(asked.call));
-    }
-    match rest {
-        [] => Ok(Reply::list(PLAYED.iter().map(|(n, t)| provider(asked, n, t)).collect())),
-        [name] => PLAYED
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(n, t)| Reply::ok(provider(asked, n, t)))
-            .ok_or_else(|| {
-                Failure::new(404, "InvalidResourceNamespace", format!("The resource namespace '{name}' is invalid."))
-            }),
-        _ => Err(no_route(asked.call)),
-    }
-}
-
-pub(crate) fn register(asked: &Asked<'_>, namespace: &str) -> Outcome {
-    let scope = format!("/subscriptions/{}", asked.subscription);
-    let action = format!("{namespace}/register/action");
-    asked.shared.world(|w| check::require(w, &asked.caller, &action, &scope, asked.call.now))?;
-    providers_by_name(asked, namespace)
-}
-
-fn providers_by_name(asked: &Asked<'_>, namespace: &str) -> Outcome {
-    PLAYED
-        .iter()
-        .find(|(n, _)| n.eq_ignore_ascii_case(namespace))
-        .map(|(n, t)| Reply::ok(provider(asked, n, t)))
-        .ok_or_else(|| Failure::not_played(namespace))
 }
