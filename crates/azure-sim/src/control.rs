@@ -216,6 +216,9 @@ struct Statement {
 
 fn assert(shared: &Shared, call: &Call) -> Outcome {
     let statement: Statement = body(call)?;
+    if statement.exactly.is_none() && statement.at_least.is_none() && statement.at_most.is_none() {
+        return Err(Failure::new(400, "BadControlRequest", "Say exactly, atLeast or atMost."));
+    }
     let count = shared.journal.count(&statement.filter);
     let holds = statement.exactly.is_none_or(|n| count == n)
         && statement.at_least.is_none_or(|n| count >= n)

@@ -3,11 +3,14 @@
 mod arm_common;
 mod client;
 mod control;
+mod faults_more;
 mod keys;
 mod locks;
+mod policies;
 mod refusals;
 mod robust;
 mod seed_flow;
 mod soft_delete;
+mod throttling;
 mod tokens;
 mod visibility;
