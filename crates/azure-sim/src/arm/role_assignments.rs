@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::arm::checks::no_route;
+use crate::arm::filter::{Filter, Term};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::{Asked, no_method, role_definitions, scopes};
 use crate::http::{Failure, Outcome, Reply};
@@ -34,9 +35,6 @@ const BODY: &[Member] = &[
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
 ];
-
-/// Azure's limit per subscription.
-const MOST: usize = 4000;
 
 pub(crate) fn serve(asked: &Asked<'_>, scope: &str, rest: &[&str]) -> Outcome {
     let call = asked.call;
@@ -75,27 +73,46 @@ fn find<'w>(w: &'w World, scope: &str, name: &str) -> Option<&'w Assignment> {
     w.assignments.get(&id_of(scope, name).to_lowercase())
 }
 
-/// `atScope()`, `principalId eq '…'`, `assignedTo('…')`, joined by `and`.
-fn list(asked: &Asked<'_>, scope: &str) -> Outcome {
-    let filter = asked.call.param("$filter").unwrap_or_default().to_owned();
-    let mut only_above = false;
-    let mut principal: Option<String> = None;
-    for part in filter.split(" and ").map(str::trim).filter(|p| !p.is_empty()) {
-        let quoted =
-            |text: &str| text.trim().strip_prefix('\'').and_then(|t| t.strip_suffix('\'')).map(str::to_lowercase);
-        if part.eq_ignore_ascii_case("atScope()") {
-            only_above = true;
-        } else if let Some(value) = part.strip_prefix("principalId eq ").and_then(quoted) {
-            principal = Some(value);
-        } else if let Some(value) = part.strip_prefix("assignedTo(").and_then(|t| t.strip_suffix(')')).and_then(quoted)
-        {
-            principal = Some(value);
-        } else {
-            return Err(Failure::bad_request(format!(
-                "The filter '{part}' is not supported. Supported filters are either 'atScope()' or 'principalId eq '{{value}}'' or 'assignedTo('{{value}}')'."
-            )));
+/// What a list is narrowed to.
+#[derive(Default)]
+struct Narrowed {
+    /// At the scope and above it, not below.
+    only_above: bool,
+    principal: Option<String>,
+}
+
+/// `atScope()`, `principalId eq '…'`, `assignedTo('…')`, joined by `and`. Groups are not played: who is assigned something is
+/// the one named.
+fn narrowed(text: Option<&str>) -> Result<Narrowed, Failure> {
+    let wrong = || {
+        Failure::new(
+            400,
+            "UnsupportedQuery",
+            format!(
+                "The filter '{}' is not supported. Supported filters are either 'atScope()' or 'principalId eq '{{value}}' or assignedTo('{{value}}')'.",
+                text.unwrap_or_default()
+            ),
+        )
+    };
+    let filter = Filter::read(text).map_err(|_| wrong())?;
+    let mut out = Narrowed::default();
+    for term in filter.conjunction().ok_or_else(wrong)? {
+        match term {
+            Term::Call { name, arguments } if name == "atscope" && arguments.is_empty() => out.only_above = true,
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("principalId") => {
+                out.principal = Some(value.to_lowercase());
+            }
+            Term::Call { name, arguments } if name == "assignedto" && arguments.len() == 1 => {
+                out.principal = arguments.first().map(|a| a.to_lowercase());
+            }
+            _ => return Err(wrong()),
         }
     }
+    Ok(out)
+}
+
+fn list(asked: &Asked<'_>, scope: &str) -> Outcome {
+    let Narrowed { only_above, principal } = narrowed(asked.call.param("$filter"))?;
     asked.shared.world(|w| {
         require(asked, w, "read", scope)?;
         let scope = scopes::canonical(asked, w, scope)?;
@@ -156,12 +173,12 @@ fn put(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
                 409,
                 "RoleAssignmentExists",
                 format!(
-                    "The role assignment already exists. The ID of the conflicting role assignment is {}.",
+                    "The role assignment already exists. The ID of the existing role assignment is {}.",
                     twin.name.replace('-', "")
                 ),
             ));
         }
-        if w.assignments.len() >= MOST {
+        if w.assignments.len() >= asked.shared.tuning().role_assignment_limit {
             return Err(Failure::new(
                 400,
                 "RoleAssignmentLimitExceeded",

@@ -9,6 +9,7 @@ mod locks;
 mod policies;
 mod refusals;
 mod robust;
+mod roles;
 mod seed_flow;
 mod soft_delete;
 mod throttling;
