@@ -77,6 +77,16 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         ("POST", ["journal", "assert"]) => assert(shared, call),
         ("GET", ["state"]) => Ok(Reply::ok(snapshot::full(shared))),
         ("GET", ["state", "normalized"]) => Ok(Reply::ok(snapshot::normalized(shared))),
+        ("POST", ["hsms", name, "activate"]) => {
+            let now = shared.clock.now();
+            let shown = shared.world(|w| {
+                w.activate_hsm(name, now).then_some(())?;
+                w.hsms.get(&name.to_lowercase()).map(|h| h.render(w, &shared.addresses, now))
+            });
+            shown
+                .map(Reply::ok)
+                .ok_or_else(|| Failure::new(404, "NoSuchHsm", format!("There is no provisioned managed HSM '{name}'.")))
+        }
         ("POST", ["reset"]) => {
             shared.reset();
             Ok(Reply::empty(204))
@@ -84,7 +94,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         _ => Err(Failure::new(
             404,
             "NoSuchControl",
-            "Known: clock, propagation, settle, throttling, options, registrations, faults, journal, journal/assert, state, state/normalized, reset.",
+            "Known: clock, propagation, settle, throttling, options, registrations, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
         )),
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::exchange::Observer;
+use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
+use crate::storage::{Endpoint, SERVICES};
 use crate::throttle::Throttling;
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
@@ -42,6 +45,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the simulated long-running operations take.
     pub lro_duration: Duration,
+    /// How long the creation, recovery and deletion of a managed HSM take; in Azure 20 to 30 minutes.
+    pub hsm_lro: Duration,
     /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
@@ -64,6 +69,8 @@ pub struct Options {
     pub role_assignment_limit: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,
+    /// Is shown every request with its answer, bodies included: for tests.
+    pub observer: Option<Observer>,
 }
 
 impl Default for Options {
@@ -84,6 +91,7 @@ impl Default for Options {
             propagation: Propagation::default(),
             seed: 1,
             lro_duration: Duration::from_secs(2),
+            hsm_lro: Duration::from_secs(2),
             lro_retry_after: Some(1),
             token_lifetime: Duration::from_secs(3599),
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
@@ -94,6 +102,7 @@ impl Default for Options {
             page_size: 1000,
             role_assignment_limit: 4000,
             start_at: None,
+            observer: None,
         }
     }
 }
@@ -150,6 +159,20 @@ impl Addresses {
     /// The managed HSM that this host names.
     pub fn hsm_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         self.label_under(host, "managedhsm")
+    }
+
+    /// The holder of keys that this host names.
+    pub fn holder_of(&self, host: &str) -> Option<At> {
+        let vault = self.vault_of(host).map(|name| At::new(Zone::Vault, name));
+        vault.or_else(|| self.hsm_of(host).map(|name| At::new(Zone::Hsm, name)))
+    }
+
+    /// The service of a storage account that this host names.
+    pub fn storage_of(&self, host: &str) -> Option<Endpoint> {
+        SERVICES.iter().find_map(|service| {
+            let account = self.label_under(host, service)?.to_lowercase();
+            Some(Endpoint { account, service })
+        })
     }
 
     fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {

@@ -81,6 +81,8 @@ pub struct Propagation {
     pub grant_removal: Lag,
     /// A new role assignment, until a management-plane read shows it.
     pub grant_read: Lag,
+    /// A new local role assignment of a managed HSM, until it is enforced, and a removed one, until it no longer is.
+    pub hsm_grant: Lag,
     /// A new principal, until the directory that role assignments ask knows it.
     pub principal: Lag,
     /// A change of a vault's network rules, until the data plane follows it.
@@ -97,15 +99,20 @@ pub struct Propagation {
     pub registration: Lag,
     /// A policy assignment, until it is evaluated.
     pub policy: Lag,
+    /// Between two looks of a service at its customer-managed key. Azure documents minutes to hours; the default is
+    /// shorter, so that one can wait for it.
+    pub key_look: Lag,
 }
 
 impl Default for Propagation {
-    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4.
+    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4,
+    /// services look at their keys every 3 to 6.
     fn default() -> Self {
         Self {
             grant: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_removal: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_read: Lag::Uniform { min: 0.0, max: 1.0 },
+            hsm_grant: Lag::Uniform { min: 0.5, max: 2.0 },
             principal: Lag::Uniform { min: 1.0, max: 4.0 },
             firewall: Lag::Uniform { min: 1.0, max: 4.0 },
             dns: Lag::None,
@@ -114,6 +121,7 @@ impl Default for Propagation {
             key_recover: Lag::None,
             registration: Lag::Uniform { min: 2.0, max: 6.0 },
             policy: Lag::Uniform { min: 1.0, max: 3.0 },
+            key_look: Lag::Uniform { min: 3.0, max: 6.0 },
         }
     }
 }
@@ -135,7 +143,9 @@ impl Propagation {
             key_delete: tail(8.0, 0.4, 20.0),
             key_recover: tail(11.0, 0.3, 20.0),
             registration: tail(30.0, 0.6, 300.0),
+            hsm_grant: tail(5.0, 0.8, 60.0),
             policy: tail(300.0, 0.7, 1800.0),
+            key_look: tail(1800.0, 0.7, 86_400.0),
         }
     }
 
@@ -155,6 +165,7 @@ impl Propagation {
             grant: Lag::None,
             grant_removal: Lag::None,
             grant_read: Lag::None,
+            hsm_grant: Lag::None,
             principal: Lag::None,
             firewall: Lag::None,
             dns: Lag::None,
@@ -163,6 +174,7 @@ impl Propagation {
             key_recover: Lag::None,
             registration: Lag::None,
             policy: Lag::None,
+            key_look: Lag::None,
         }
     }
 }

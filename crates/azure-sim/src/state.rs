@@ -10,19 +10,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::arm::governance::Governance;
+use crate::arm::generic::{self, resource::Resource, soft::Deleted};
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
 use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::clock::Clock;
+use crate::cmk::{self, Hold};
 use crate::entra::Principal;
 use crate::faults::Faults;
+use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
-use crate::rbac::assignments::Assignment;
+use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
+use crate::storage::Storehouse;
 use crate::throttle::Throttle;
 use crate::tuning::Tuning;
 
@@ -39,13 +44,17 @@ pub(crate) struct Shared {
     /// Beside the world, as what runs under the world's lock asks it too.
     pub tuning: Mutex<Tuning>,
     pub signer: Arc<crate::entra::tokens::Signer>,
+    /// Wakes `cmk::keeper` when data keys are to be rewrapped.
+    pub rewrap: tokio::sync::Notify,
 }
 
 impl Shared {
     /// Runs with the world brought up to the present. The guard cannot leave the closure, so no await happens under it.
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.tick(self.clock.now());
+        if world.tick(&self.addresses, self.clock.now()) {
+            self.rewrap.notify_one();
+        }
         f(&mut world)
     }
 
@@ -75,10 +84,18 @@ pub(crate) enum Event {
     GroupGone(String),
     /// The retention of a deleted vault ends. The time of deletion tells it from a later one of the same name.
     VaultPurge(String, OffsetDateTime),
-    /// The retention of a deleted key ends: vault, key, time of deletion.
-    KeyPurge(String, String, OffsetDateTime),
+    /// The deletion of a managed HSM ends.
+    HsmDeleted(String),
+    /// The retention of a deleted managed HSM ends: its name and the time of its deletion.
+    HsmPurge(String, OffsetDateTime),
+    /// The retention of a deleted key ends: its holder, key, time of deletion.
+    KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
     GrantGone(u64),
+    /// A deletion ends: lower-case id of a resource of the generic provider.
+    ResourceGone(String),
+    /// The retention of a soft-deleted one ends: lower-case id, time of deletion.
+    ResourcePurge(String, OffsetDateTime),
 }
 
 /// The simulated cloud.
@@ -94,8 +111,20 @@ pub(crate) struct World {
     pub vaults: BTreeMap<String, Vault>,
     /// By lower-case name.
     pub deleted_vaults: BTreeMap<String, DeletedVault>,
+    /// Managed HSMs by lower-case name, which is unique in the cloud.
+    pub hsms: BTreeMap<String, Hsm>,
+    /// By lower-case name.
+    pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// Resources of the generic provider, by lower-case id.
+    pub resources: BTreeMap<String, Resource>,
+    /// Soft-deleted ones, by the lower-case id that they had.
+    pub deleted_resources: BTreeMap<String, Deleted>,
+    /// What accounts store, by the same name.
+    pub storehouses: BTreeMap<String, Storehouse>,
+    /// Customer's keys in use, by the lower-case id of the resource under them.
+    pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
     pub assignments: BTreeMap<String, Assignment>,
     /// Removed assignments that are still enforced, by a number of their own.
@@ -122,7 +151,13 @@ impl World {
             generations: BTreeMap::new(),
             vaults: BTreeMap::new(),
             deleted_vaults: BTreeMap::new(),
+            hsms: BTreeMap::new(),
+            deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            deleted_resources: BTreeMap::new(),
+            storehouses: BTreeMap::new(),
+            holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
             roles: roles::built_in(),
@@ -150,6 +185,9 @@ impl World {
                 },
             );
         }
+        for principal in crate::entra::first_party::principals(&options.tenant_id, now) {
+            world.principals.insert(principal.object_id.clone(), principal);
+        }
         let owner = Assignment::standing(
             &format!("/subscriptions/{}", options.subscription_id),
             roles::OWNER,
@@ -160,15 +198,14 @@ impl World {
         world
     }
 
-    /// Lets everything happen that is due.
-    pub fn tick(&mut self, now: OffsetDateTime) {
-        while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
+    /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be
+    /// rewrapped.
+    pub fn tick(&mut self, addresses: &Addresses, now: OffsetDateTime) -> bool {
+        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= now) {
             let ((at, _), event) = entry.remove_entry();
             self.happen(at, event);
         }
+        cmk::look_at_all(self, addresses, now)
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
@@ -179,25 +216,34 @@ impl World {
                     self.deleted_vaults.remove(&name);
                 }
             }
-            Event::KeyPurge(vault, key, since) => {
-                for vault in [self.vaults.get_mut(&vault), self.deleted_vaults.get_mut(&vault).map(|d| &mut d.vault)]
-                    .into_iter()
-                    .flatten()
-                {
-                    if vault.deleted_keys.get(&key).is_some_and(|k| k.deleted == since) {
-                        vault.deleted_keys.remove(&key);
-                    }
+            Event::HsmDeleted(name) => {
+                if self.hsms.get(&name).is_some_and(|h| h.deleting) {
+                    crate::arm::hsms::soft_delete(self, &name, at);
                 }
             }
+            Event::HsmPurge(name, since) => {
+                if self.deleted_hsms.get(&name).is_some_and(|h| h.deleted == since) {
+                    self.purge_hsm(&name);
+                }
+            }
+            Event::KeyPurge(at, key, since) => self.purge_key(&at, &key, since),
             Event::GrantGone(number) => {
                 self.fading.remove(&number);
             }
+            Event::ResourceGone(id) => generic::gone(self, &id, at),
+            Event::ResourcePurge(id, since) => generic::expire(self, &id, since),
         }
     }
 
     pub fn at(&mut self, when: OffsetDateTime, event: Event) {
         self.counter += 1;
         self.agenda.insert((when, self.counter), event);
+    }
+
+    /// Removes all grants at the scope and below, those that are still fading too: what is gone takes them with it.
+    pub fn drop_grants(&mut self, scope: &str) {
+        self.assignments.retain(|_, a| !at_or_above(scope, &a.scope));
+        self.fading.retain(|_, a| !at_or_above(scope, &a.scope));
     }
 
     /// A number that no other thing in this world has.
@@ -236,5 +282,11 @@ impl World {
             v.settle(now);
         }
         self.governance.settle(now);
+        for h in self.hsms.values_mut() {
+            h.settle(now);
+        }
+        for h in self.holds.values_mut() {
+            h.next_look = Some(now);
+        }
     }
 }

@@ -32,8 +32,7 @@ impl Tuning {
     }
 
     /// How long an operation takes; a nonsensical number is no time.
-    pub(crate) fn lro(&self) -> time::Duration {
-        let length = Duration::try_from_secs_f64(self.lro_seconds).unwrap_or_default();
-        time::Duration::try_from(length).unwrap_or(time::Duration::HOUR)
+    pub(crate) fn lro(&self) -> Duration {
+        Duration::try_from_secs_f64(self.lro_seconds).unwrap_or_default()
     }
 }

@@ -136,16 +136,13 @@ pub(crate) fn unknown(namespace: &str, kind: &str) -> Failure {
     if played.contains(&namespace) {
         return unknown_type(namespace, kind);
     }
-    if namespace.starts_with("microsoft.") {
+    if namespace.starts_with("microsoft.") || crate::arm::generic::plays(namespace) {
         return Failure::not_played(&format!("{namespace}/{kind}"));
     }
     Failure::new(404, "InvalidResourceNamespace", format!("The resource namespace '{namespace}' is invalid."))
 }
 
 pub(crate) fn unknown_type(namespace: &str, kind: &str) -> Failure {
-    if namespace.eq_ignore_ascii_case("microsoft.keyvault") && kind.to_lowercase().contains("hsm") {
-        return Failure::not_played("Managed HSM");
-    }
     Failure::new(
         404,
         "InvalidResourceType",

@@ -2,10 +2,14 @@
 //! provider; each asks `rbac` and answers in its own shapes.
 
 pub(crate) mod checks;
+pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod governance;
+pub(crate) mod generic;
+pub(crate) mod hsm_body;
+pub(crate) mod hsms;
 pub(crate) mod identities;
 pub(crate) mod identity_block;
 pub(crate) mod locks;
@@ -16,6 +20,7 @@ pub(crate) mod paging;
 pub(crate) mod policy_assignments;
 pub(crate) mod policy_definitions;
 pub(crate) mod registration;
+pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod resources;
 pub(crate) mod role_assignments;
@@ -24,6 +29,7 @@ pub(crate) mod scopes;
 pub(crate) mod shape;
 pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
+pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
 pub(crate) mod subscriptions;
 pub(crate) mod target;
@@ -110,15 +116,28 @@ async fn route(asked: &Asked<'_>) -> Outcome {
             None => registration::serve(asked, &["Microsoft.Authorization"]),
         };
     }
+    if let ["providers", rest @ ..] = parts.as_slice()
+        && let Some(outcome) = generic::in_tenant(asked, rest)
+    {
+        return outcome;
+    }
     if parts.first() != Some(&"subscriptions") {
         return Err(checks::no_route(call));
     }
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
+            if let Some(outcome) = generic::serve(asked, names[3], &names[5..]).await {
+                return outcome;
+            }
             in_group(asked, namespace, kind, names[3], &names[7..]).await
         }
-        [_, _, "providers", namespace, kind, rest @ ..] => in_subscription(asked, namespace, kind, rest, &names[5..]),
+        [_, _, "providers", namespace, kind, rest @ ..] => {
+            if let Some(outcome) = generic::in_subscription(asked, namespace, &names[4..]) {
+                return outcome;
+            }
+            in_subscription(asked, namespace, kind, rest, &names[5..])
+        }
         [_, _, "resourcegroups", ..] => resource_groups::serve(asked, &names[3..]),
         [_, _, "operationresults", id] => operations::result(asked, id),
         [_, _] if call.is("GET") => subscriptions::get(asked),
@@ -133,6 +152,7 @@ async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, r
     match (namespace, kind) {
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
         ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest),
+        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
     }
@@ -148,10 +168,19 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
         ("microsoft.keyvault", "locations", [_, "deletedvaults", _, ..]) => {
             deleted_vaults::serve(asked, names[0], &names[2..])
         }
+        ("microsoft.keyvault", "managedhsms", []) => hsms::list(asked, None),
+        ("microsoft.keyvault", "checkmhsmnameavailability", []) => hsms::check_name(asked),
+        ("microsoft.keyvault", "deletedmanagedhsms", []) => deleted_hsms::list(asked),
+        ("microsoft.keyvault", "locations", [_, "deletedmanagedhsms", _, ..]) => {
+            deleted_hsms::serve(asked, names[0], &names[2..])
+        }
         ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
-        ("microsoft.storage", "checknameavailability", []) => storage_accounts::check_name(asked),
+        ("microsoft.storage", "checknameavailability", []) => storage_children::check_name(asked),
         (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
-        (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
+        (_, "locations", [_, word, id]) if word.ends_with("operationresults") => operations::result(asked, id),
+        (_, "locations", [_, word, id]) if word.contains("operationsstatus") || word.ends_with("asyncoperation") => {
+            operations::status(asked, id)
+        }
         (_, "register" | "unregister", []) if asked.call.is("POST") => {
             registration::change(asked, namespace, kind == "register")
         }

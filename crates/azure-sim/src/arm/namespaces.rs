@@ -47,6 +47,8 @@ const KEY_VAULT: &[&str] = &[
     "2016-10-01",
     "2015-06-01",
 ];
+/// Managed HSMs came with `2020-04-01-preview`.
+const HSM: &[&str] = KEY_VAULT.split_at(16).0;
 const STORAGE: &[&str] = &[
     "2026-09-01",
     "2026-04-01",
@@ -162,7 +164,9 @@ const CORE: &[Line] = &[
     ),
     (
         "Microsoft.KeyVault",
-        &[(&["vaults", "deletedVaults", "checkNameAvailability", "locations", "locations/deletedVaults"], KEY_VAULT)],
+        &[(&["vaults", "deletedVaults", "checkNameAvailability", "locations", "locations/deletedVaults"], KEY_VAULT),
+            (&["managedHSMs", "deletedManagedHSMs", "checkMhsmNameAvailability", "locations/deletedManagedHSMs"], HSM),
+        ],
     ),
     ("Microsoft.ManagedIdentity", &[(&["userAssignedIdentities"], IDENTITY)]),
     (
@@ -193,6 +197,12 @@ fn build() -> Vec<Namespace> {
                 add(&mut all, namespace, kind, versions.iter().copied());
             }
         }
+    }
+    for (namespace, kind, mut versions) in crate::arm::generic::types() {
+        // The newest comes first, and is the only one where the type has but one.
+        versions.sort_by(|a, b| b.cmp(a));
+        let count = if versions[0] == versions[1] { 1 } else { 2 };
+        add(&mut all, namespace, kind, versions.into_iter().take(count));
     }
     all
 }

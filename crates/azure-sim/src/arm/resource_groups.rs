@@ -222,7 +222,7 @@ fn delete(asked: &Asked<'_>, name: &str) -> Outcome {
     })
 }
 
-/// The end of a group's deletion. Vaults in it are soft-deleted, everything else goes.
+/// The end of a group's deletion. Vaults and managed HSMs in it are soft-deleted, everything else goes.
 pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     let Some(group) = world.groups.remove(key) else {
         return;
@@ -232,12 +232,20 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     for vault in vaults {
         crate::arm::vaults::soft_delete(world, &vault, now);
     }
+    let hsms: Vec<String> = world.hsms.iter().filter(|(_, h)| inside(&h.id)).map(|(k, _)| k.clone()).collect();
+    for hsm in hsms {
+        crate::arm::hsms::soft_delete(world, &hsm, now);
+    }
     let identities: Vec<String> =
         world.identities.values().filter(|i| inside(&i.id)).map(|i| i.id.to_lowercase()).collect();
     for identity in identities {
         crate::arm::identities::remove(world, &identity);
     }
     world.accounts.retain(|_, a| !inside(&a.id));
+    crate::arm::generic::remove_group(world, &group.id, now);
+    world.storehouses.retain(|name, _| world.accounts.contains_key(name));
+    world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
     world.governance.scope_gone(&group.id);
+    world.fading.retain(|_, a| !inside(&a.scope));
 }

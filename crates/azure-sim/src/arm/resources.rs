@@ -11,6 +11,7 @@ use crate::arm::Asked;
 use crate::arm::checks::no_group;
 use crate::arm::filter::{Filter, Term, invalid};
 use crate::arm::target::Target;
+use crate::arm::generic;
 use crate::glob;
 use crate::http::{Outcome, Reply, rfc3339};
 use crate::propagation::reached;
@@ -36,7 +37,9 @@ pub(crate) fn all(w: &World, shared: &Shared, now: OffsetDateTime) -> Vec<Value>
     let tenant = &shared.options.tenant_id;
     let identities = w.identities.values().filter(|i| reached(i.visible_from, now)).map(|i| i.render(tenant));
     let accounts = w.accounts.values().filter(|a| a.ready(now)).map(|a| a.render(w, shared, now));
-    vaults.chain(identities).chain(accounts).collect()
+    let hsms = w.hsms.values().filter(|h| reached(h.visible_from, now)).map(|h| h.render(w, &shared.addresses, now));
+    let others = generic::rows(w, now).map(|r| r.render(w, shared, now));
+    vaults.chain(hsms).chain(identities).chain(accounts).chain(others).collect()
 }
 
 /// The ids of all tracked resources, visible or not yet.
@@ -46,6 +49,8 @@ pub(crate) fn ids(w: &World) -> impl Iterator<Item = &str> {
         .map(|v| v.id.as_str())
         .chain(w.identities.values().map(|i| i.id.as_str()))
         .chain(w.accounts.values().map(|a| a.id.as_str()))
+        .chain(w.hsms.values().map(|h| h.id.as_str()))
+        .chain(w.resources.values().map(|r| r.id.as_str()))
 }
 
 /// One resource or group by its id.
@@ -53,6 +58,9 @@ pub(crate) fn view(w: &World, shared: &Shared, id: &str, now: OffsetDateTime) ->
     let key = id.to_lowercase();
     if let Some(group) = w.groups.get(&key) {
         return reached(group.visible_from, now).then(|| group.render());
+    }
+    if let Some(other) = w.resources.get(&key) {
+        return other.visible(now).then(|| other.render(w, shared, now));
     }
     all(w, shared, now).into_iter().find(|r| r["id"].as_str().is_some_and(|i| i.eq_ignore_ascii_case(id)))
 }

@@ -11,6 +11,7 @@ use crate::arm::vault_body::{self, BODY, good_name};
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::arm::{Asked, no_method};
 use crate::http::{Failure, Outcome, Reply};
+use crate::keyvault::holder::{Holder, Zone};
 use crate::propagation::reached;
 use crate::rbac::assignments::at_or_above;
 use crate::rbac::check;
@@ -113,7 +114,7 @@ fn put(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
                     format!("A vault with the same name already exists in deleted state. You need to either recover or purge existing key vault. Follow this link https://go.microsoft.com/fwlink/?linkid=2149745 for more information on soft delete. (Vault '{name}'.)"),
                 ));
             }
-            vault_body::invariants(properties, Some(&deleted.vault), &asked.shared.options.tenant_id)?;
+            vault_body::invariants(properties, Some(&deleted.vault.holder), &asked.shared.options.tenant_id)?;
             vault_body::network(properties, Some(&deleted.vault.network))?;
             let vault = bring_back(w, &key, now)?;
             asked.call.touch();
@@ -160,18 +161,12 @@ fn create(
     let flag = |name: &str| properties.get(name).and_then(Value::as_bool);
     // Vaults created with an api-version before 2026-02-01 default to access policies.
     let modern = asked.call.param("api-version").is_some_and(|v| v >= "2026-02-01");
-    Ok(Vault {
+    let holder = Holder {
+        zone: Zone::Vault,
         id: id_of(asked, group, name),
         name: name.to_owned(),
         location,
-        tags,
-        tenant: asked.shared.options.tenant_id.clone(),
         sku: properties["sku"]["name"].as_str().unwrap_or("standard").to_owned(),
-        rbac: flag("enableRbacAuthorization").unwrap_or(modern),
-        access_policies: policies(properties).unwrap_or_default(),
-        deployment: flag("enabledForDeployment").unwrap_or(false),
-        disk_encryption: flag("enabledForDiskEncryption").unwrap_or(false),
-        template_deployment: flag("enabledForTemplateDeployment").unwrap_or(false),
         retention_days: properties.get("softDeleteRetentionInDays").and_then(Value::as_i64).unwrap_or(90),
         purge_protection: flag("enablePurgeProtection").unwrap_or(false),
         network,
@@ -180,6 +175,16 @@ fn create(
         dns_from: w.due(|p| &p.dns, now),
         keys: BTreeMap::new(),
         deleted_keys: BTreeMap::new(),
+    };
+    Ok(Vault {
+        holder,
+        tags,
+        tenant: asked.shared.options.tenant_id.clone(),
+        rbac: flag("enableRbacAuthorization").unwrap_or(modern),
+        access_policies: policies(properties).unwrap_or_default(),
+        deployment: flag("enabledForDeployment").unwrap_or(false),
+        disk_encryption: flag("enabledForDiskEncryption").unwrap_or(false),
+        template_deployment: flag("enabledForTemplateDeployment").unwrap_or(false),
     })
 }
 
@@ -197,7 +202,7 @@ fn update(
     status: u16,
 ) -> Outcome {
     let now = asked.call.now;
-    vault_body::invariants(properties, Some(&have), &asked.shared.options.tenant_id)?;
+    vault_body::invariants(properties, Some(&have.holder), &asked.shared.options.tenant_id)?;
     let network = vault_body::network(properties, Some(&have.network))?;
     let flag = |name: &str, old: bool| properties.get(name).and_then(Value::as_bool).unwrap_or(old);
     let mut vault = have.clone();
@@ -259,7 +264,7 @@ pub(crate) fn soft_delete(w: &mut World, key: &str, now: OffsetDateTime) {
     let Some(vault) = w.vaults.remove(key) else {
         return;
     };
-    w.assignments.retain(|_, a| !at_or_above(&vault.id, &a.scope));
+    w.drop_grants(&vault.id);
     let purge_at = now.saturating_add(Duration::days(vault.retention_days));
     w.at(purge_at, Event::VaultPurge(key.to_owned(), now));
     w.deleted_vaults.insert(key.to_owned(), DeletedVault { vault, deleted: now, purge_at });

@@ -1,6 +1,8 @@
 //! The login host: tokens by client secret, discovery, signing keys, the AADSTS errors. Who may do what is not decided
 //! here.
 
+pub(crate) mod first_party;
+pub(crate) mod graph;
 pub(crate) mod tokens;
 
 use serde_json::{Value, json};
