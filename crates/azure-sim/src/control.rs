@@ -51,6 +51,8 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         ("PUT", ["options"]) => set_tuning(shared, call),
         ("GET", ["registrations"]) => Ok(Reply::ok(shared.world(|w| registration::states(w, call.now)))),
         ("PUT", ["registrations"]) => set_registrations(shared, call),
+        ("GET", ["network"]) => Ok(standpoint(shared)),
+        ("PUT", ["network"]) => stand(shared, call),
         ("GET", ["faults"]) => as_reply(&shared.faults.list()),
         ("POST", ["faults"]) => add_fault(shared, call),
         ("DELETE", ["faults"]) => {
@@ -94,7 +96,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         _ => Err(Failure::new(
             404,
             "NoSuchControl",
-            "Known: clock, propagation, settle, throttling, options, registrations, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
+            "Known: clock, propagation, settle, throttling, options, registrations, network, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
         )),
     }
 }
@@ -185,6 +187,26 @@ fn set_registrations(shared: &Shared, call: &Call) -> Outcome {
         }
         Ok(Reply::ok(registration::states(w, call.now)))
     })
+}
+
+/// Where callers without a public address stand.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Standpoint {
+    /// Id of a subnet; `null` is the Internet.
+    subnet: Option<String>,
+}
+
+fn standpoint(shared: &Shared) -> Reply {
+    Reply::ok(json!({ "subnet": shared.world(|w| w.networks.standpoint.clone()) }))
+}
+
+fn stand(shared: &Shared, call: &Call) -> Outcome {
+    let to: Standpoint = body(call)?;
+    if shared.stand_in(to.subnet.as_deref()) {
+        return Ok(standpoint(shared));
+    }
+    Err(Failure::new(404, "NoSuchSubnet", "There is no subnet of this id."))
 }
 
 fn add_fault(shared: &Shared, call: &Call) -> Outcome {

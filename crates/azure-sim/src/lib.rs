@@ -251,6 +251,13 @@ impl Simulator {
         self.shared.throttle.set(limits);
     }
 
+    /// Where callers without a public address of their own stand: in the subnet of this id, or on the Internet. From a
+    /// subnet, vaults are reached over the approved private endpoints of its virtual network, or over its service endpoint.
+    /// False when there is no such subnet.
+    pub fn stand_in(&self, subnet: Option<&str>) -> bool {
+        self.shared.stand_in(subnet)
+    }
+
     /// Makes everything visible now that is on its way.
     pub fn settle(&self) {
         let now = self.shared.clock.now();

@@ -110,11 +110,15 @@ impl Default for Options {
 impl Options {
     /// The address that Azure sees for a caller.
     pub(crate) fn address_of(&self, peer: IpAddr) -> IpAddr {
-        let outside = match peer.to_canonical() {
-            IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),
-            IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
-        };
-        if outside { peer.to_canonical() } else { self.client_address }
+        if self.behind_gateway(peer) { self.client_address } else { peer.to_canonical() }
+    }
+
+    /// Whether a caller has no public address of its own.
+    pub(crate) fn behind_gateway(&self, peer: IpAddr) -> bool {
+        match peer.to_canonical() {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        }
     }
 }
 

@@ -326,9 +326,15 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             if let Some(client_id) = client_id {
                 add("x-ms-client-request-id", client_id);
             }
-            let region = shared.world(|w| w.holder(at).map(|h| h.location.clone()));
+            let (region, privately) = shared.world(|w| {
+                let holder = w.holder(at);
+                let privately = holder.is_some_and(|h| keyvault::access::privately(shared, call, w, h));
+                (holder.map(|h| h.location.clone()), privately)
+            });
             add("x-ms-keyvault-region", region.unwrap_or_default());
             let address = shared.options.address_of(call.peer);
+            // The connection type of a private link is UNVERIFIED.
+            let kind = if privately { "PrivateLink" } else { "Ipv4" };
             let family = match at.zone {
                 Zone::Vault => {
                     add("x-ms-keyvault-service-version", "2.0.0.0".into());
@@ -342,7 +348,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
                     "Ipv4"
                 }
             };
-            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam={family};"));
+            add("x-ms-keyvault-network-info", format!("conn_type={kind};addr={address};act_addr_fam={family};"));
         }
         Surface::Arm => {
             let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));

@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::arm::governance::Governance;
 use crate::arm::generic::{self, resource::Resource, soft::Deleted};
+use crate::arm::governance::Governance;
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -61,6 +61,17 @@ impl Shared {
     /// The settings in force.
     pub fn tuning(&self) -> Tuning {
         self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
+    pub fn stand_in(&self, subnet: Option<&str>) -> bool {
+        self.world(|w| {
+            if subnet.is_some_and(|id| crate::arm::network::subnets::find(&w.networks, id).is_none()) {
+                return false;
+            }
+            w.networks.standpoint = subnet.map(str::to_lowercase);
+            true
+        })
     }
 
     /// Forgets all resources, fault rules and journal entries. Lags and clock stay.
@@ -137,6 +148,8 @@ pub(crate) struct World {
     pub operations: BTreeMap<String, Operation>,
     /// Registrations, locks, policies: what ARM keeps beside the resources.
     pub governance: Governance,
+    /// Virtual networks, private endpoints and where callers stand.
+    pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
     pub chance: StdRng,
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
@@ -164,6 +177,7 @@ impl World {
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
             governance: Governance::new(&options.unregistered, now),
+            networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: StdRng::seed_from_u64(options.seed),
             agenda: BTreeMap::new(),
@@ -213,7 +227,7 @@ impl World {
             Event::GroupGone(id) => crate::arm::resource_groups::remove(self, &id, at),
             Event::VaultPurge(name, since) => {
                 if self.deleted_vaults.get(&name).is_some_and(|v| v.deleted == since) {
-                    self.deleted_vaults.remove(&name);
+                    crate::arm::deleted_vaults::forget(self, &name);
                 }
             }
             Event::HsmDeleted(name) => {

@@ -3,6 +3,7 @@
 use crate::arm::Asked;
 use crate::arm::checks::no_route;
 use crate::arm::no_method;
+use crate::arm::network::connections;
 use crate::arm::operations::{self, Ending};
 use crate::http::{Failure, Outcome, Reply, region};
 use crate::rbac::check;
@@ -45,6 +46,13 @@ fn get(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     })
 }
 
+/// The end of a deleted vault, by purge or by time. Private endpoints that aimed at it are disconnected.
+pub(crate) fn forget(w: &mut World, key: &str) {
+    if let Some(deleted) = w.deleted_vaults.remove(key) {
+        connections::disconnect_under(&mut w.networks, &deleted.vault.id);
+    }
+}
+
 fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     let key = name.to_lowercase();
     asked.shared.world(|w| {
@@ -57,7 +65,7 @@ fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
         let location = deleted.vault.location.clone();
         let op = operations::start(asked.shared, w, asked.call, &asked.caller.oid, Ending::Nothing);
         if !op.fails {
-            w.deleted_vaults.remove(&key);
+            forget(w, &key);
             asked.call.touch();
         }
         let path = format!(

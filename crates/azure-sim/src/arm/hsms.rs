@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 use crate::arm::checks::{self, not_found};
 use crate::arm::hsm_body::{self, BODY, good_name};
 use crate::arm::identity_block::{self, IdentityBlock};
+use crate::arm::network::connections;
 use crate::arm::operations::{self, Ending, Started};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::{Asked, no_method};
@@ -29,6 +30,9 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, group, name),
         ("PATCH", [name]) => patch(asked, group, name),
         ("DELETE", [name]) => delete(asked, group, name),
+        (_, [name, rest @ ..]) if rest.first().is_some_and(|child| connections::is_child(child)) => {
+            connections_of(asked, group, name, rest)
+        }
         ("GET", [name, child]) => child_list(asked, group, name, child),
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
@@ -89,23 +93,20 @@ fn get(asked: &Asked<'_>, group: &str, name: &str) -> Result<Value, Failure> {
 fn child_list(asked: &Asked<'_>, group: &str, name: &str, child: &str) -> Outcome {
     let hsm = get(asked, group, name)?;
     match child.to_lowercase().as_str() {
-        "privateendpointconnections" => Ok(Reply::list(Vec::new())),
         "regions" => {
             let region = json!({ "name": hsm["location"], "isPrimary": true, "provisioningState": "Succeeded" });
             Ok(Reply::list(vec![region]))
         }
-        "privatelinkresources" => Ok(Reply::list(vec![json!({
-            "id": format!("{}/privateLinkResources/managedhsm", hsm["id"].as_str().unwrap_or_default()),
-            "name": "managedhsm",
-            "type": format!("{KIND}/privateLinkResources"),
-            "properties": {
-                "groupId": "managedhsm",
-                "requiredMembers": ["default"],
-                "requiredZoneNames": ["privatelink.managedhsm.azure.net"],
-            },
-        })])),
         _ => Err(Failure::not_played(&format!("{KIND}/{child}"))),
     }
+}
+
+fn connections_of(asked: &Asked<'_>, group: &str, name: &str, rest: &[&str]) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        let owner = live(w, &id).map(|h| (h.id.clone(), h.location.clone()));
+        connections::serve(asked, w, KIND, &id, owner, rest).unwrap_or_else(|| Err(not_found(KIND, name, group)))
+    })
 }
 
 fn put(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {

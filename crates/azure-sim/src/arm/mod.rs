@@ -6,8 +6,8 @@ pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
 pub(crate) mod filter;
 pub(crate) mod gate;
-pub(crate) mod governance;
 pub(crate) mod generic;
+pub(crate) mod governance;
 pub(crate) mod hsm_body;
 pub(crate) mod hsms;
 pub(crate) mod identities;
@@ -15,12 +15,13 @@ pub(crate) mod identity_block;
 pub(crate) mod locks;
 pub(crate) mod metadata;
 pub(crate) mod namespaces;
+pub(crate) mod network;
 pub(crate) mod operations;
 pub(crate) mod paging;
 pub(crate) mod policy_assignments;
 pub(crate) mod policy_definitions;
-pub(crate) mod registration;
 pub(crate) mod published;
+pub(crate) mod registration;
 pub(crate) mod resource_groups;
 pub(crate) mod resources;
 pub(crate) mod role_assignments;
@@ -31,10 +32,14 @@ pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
 pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
+pub(crate) mod storage_custody;
 pub(crate) mod subscriptions;
+pub(crate) mod system_data;
 pub(crate) mod target;
 pub(crate) mod vault_body;
 pub(crate) mod vault_model;
+pub(crate) mod vault_policies;
+pub(crate) mod vault_rules;
 pub(crate) mod vaults;
 pub(crate) mod versions;
 
@@ -151,7 +156,8 @@ async fn route(asked: &Asked<'_>) -> Outcome {
 async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, rest: &[&str]) -> Outcome {
     match (namespace, kind) {
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
-        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest),
+        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest).await,
+        ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
         ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
@@ -184,6 +190,7 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
         (_, "register" | "unregister", []) if asked.call.is("POST") => {
             registration::change(asked, namespace, kind == "register")
         }
+        ("microsoft.network", _, []) if asked.call.is("GET") => network::in_subscription(asked, kind),
         _ => Err(checks::unknown(namespace, kind)),
     }
 }

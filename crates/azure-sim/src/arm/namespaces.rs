@@ -81,6 +81,34 @@ const STORAGE: &[&str] = &[
     "2015-06-15",
     "2015-05-01-preview",
 ];
+/// A selection; private endpoints came later than networks, which no client minds.
+const NETWORK: &[&str] = &[
+    "2025-01-01",
+    "2024-10-01",
+    "2024-07-01",
+    "2024-05-01",
+    "2024-03-01",
+    "2024-01-01",
+    "2023-11-01",
+    "2023-09-01",
+    "2023-06-01",
+    "2023-04-01",
+    "2023-02-01",
+    "2022-11-01",
+    "2022-07-01",
+    "2022-01-01",
+    "2021-08-01",
+    "2021-05-01",
+    "2021-02-01",
+    "2020-11-01",
+    "2020-05-01",
+    "2019-11-01",
+    "2018-11-01",
+    "2017-10-01",
+    "2016-12-01",
+    "2015-06-15",
+    "2015-05-01-preview",
+];
 const IDENTITY: &[&str] = &[
     "2025-05-31-preview",
     "2025-01-31-preview",
@@ -164,10 +192,12 @@ const CORE: &[Line] = &[
     ),
     (
         "Microsoft.KeyVault",
-        &[(&["vaults", "deletedVaults", "checkNameAvailability", "locations", "locations/deletedVaults"], KEY_VAULT),
+        &[
+            (&["vaults", "deletedVaults", "checkNameAvailability", "locations", "locations/deletedVaults"], KEY_VAULT),
             (&["managedHSMs", "deletedManagedHSMs", "checkMhsmNameAvailability", "locations/deletedManagedHSMs"], HSM),
         ],
     ),
+    ("Microsoft.Network", &[(&["virtualNetworks", "virtualNetworks/subnets", "privateEndpoints"], NETWORK)]),
     ("Microsoft.ManagedIdentity", &[(&["userAssignedIdentities"], IDENTITY)]),
     (
         "Microsoft.Resources",

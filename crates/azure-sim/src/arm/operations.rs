@@ -73,13 +73,7 @@ pub(crate) struct Course<'a> {
 }
 
 /// Starts an operation of this course.
-pub(crate) fn begin(
-    world: &mut World,
-    call: &Call,
-    principal: &str,
-    result: Ending,
-    course: Course<'_>,
-) -> Started {
+pub(crate) fn begin(world: &mut World, call: &Call, principal: &str, result: Ending, course: Course<'_>) -> Started {
     let id = world.guid().to_string();
     let length = match &call.lro_fault {
         Some(LroFault::Takes { seconds } | LroFault::Fail { after: Some(seconds), .. }) => {

@@ -36,6 +36,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 impl Group {
@@ -241,8 +242,9 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     for identity in identities {
         crate::arm::identities::remove(world, &identity);
     }
+    world.networks.remove_under(&group.id);
     world.accounts.retain(|_, a| !inside(&a.id));
-    crate::arm::generic::remove_group(world, &group.id, now);
+    crate::arm::generic::remove_under(world, &group.id, now);
     world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));

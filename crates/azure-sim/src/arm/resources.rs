@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use crate::arm::Asked;
 use crate::arm::checks::no_group;
 use crate::arm::filter::{Filter, Term, invalid};
-use crate::arm::target::Target;
 use crate::arm::generic;
+use crate::arm::target::Target;
 use crate::glob;
 use crate::http::{Outcome, Reply, rfc3339};
 use crate::propagation::reached;
@@ -39,7 +39,9 @@ pub(crate) fn all(w: &World, shared: &Shared, now: OffsetDateTime) -> Vec<Value>
     let accounts = w.accounts.values().filter(|a| a.ready(now)).map(|a| a.render(w, shared, now));
     let hsms = w.hsms.values().filter(|h| reached(h.visible_from, now)).map(|h| h.render(w, &shared.addresses, now));
     let others = generic::rows(w, now).map(|r| r.render(w, shared, now));
-    vaults.chain(hsms).chain(identities).chain(accounts).chain(others).collect()
+    let networks = w.networks.virtual_networks.values().map(|n| n.render(&w.networks));
+    let endpoints = w.networks.endpoints.values().map(|e| e.render(&w.networks));
+    vaults.chain(networks).chain(endpoints).chain(hsms).chain(identities).chain(accounts).chain(others).collect()
 }
 
 /// The ids of all tracked resources, visible or not yet.
@@ -50,6 +52,9 @@ pub(crate) fn ids(w: &World) -> impl Iterator<Item = &str> {
         .chain(w.identities.values().map(|i| i.id.as_str()))
         .chain(w.accounts.values().map(|a| a.id.as_str()))
         .chain(w.hsms.values().map(|h| h.id.as_str()))
+        .chain(w.networks.virtual_networks.values().map(|n| n.id.as_str()))
+        .chain(w.networks.endpoints.values().map(|e| e.id.as_str()))
+        // A parent stands before its children.
         .chain(w.resources.values().map(|r| r.id.as_str()))
 }
 

@@ -10,7 +10,8 @@ use crate::arm::shape::{Member, Shape, TAGS, may, must};
 use crate::http::Failure;
 use crate::keyvault::holder::{Holder, Network, parse_network};
 
-const POLICY: &[Member] = &[
+/// One access policy.
+pub(crate) const POLICY: &[Member] = &[
     must("tenantId", Shape::Guid),
     must("objectId", Shape::Text),
     may("applicationId", Shape::Guid),

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use crate::arm::system_data::SystemData;
 use crate::http::rfc3339;
 use crate::keyvault::holder::Holder;
 use crate::options::Addresses;
@@ -15,6 +16,7 @@ use crate::propagation::reached;
 pub(crate) struct Vault {
     pub holder: Holder,
     pub tags: Map<String, Value>,
+    pub system: SystemData,
     pub tenant: String,
     pub rbac: bool,
     pub access_policies: Vec<Value>,
@@ -77,6 +79,7 @@ impl Vault {
             "type": "Microsoft.KeyVault/vaults",
             "location": self.location,
             "tags": self.tags,
+            "systemData": self.system.render(),
             "properties": properties,
         })
     }

@@ -6,12 +6,14 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
+use crate::arm::network::connections;
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
 use crate::arm::vault_model::{DeletedVault, Vault};
-use crate::arm::{Asked, no_method};
+use crate::arm::{Asked, no_method, vault_policies, vault_rules};
 use crate::http::{Failure, Outcome, Reply};
-use crate::keyvault::holder::{Holder, Zone};
+use crate::keyvault::holder::{Holder, Network, Zone};
 use crate::propagation::reached;
 use crate::rbac::assignments::at_or_above;
 use crate::rbac::check;
@@ -19,7 +21,7 @@ use crate::state::{Event, World};
 
 pub(crate) const KIND: &str = "Microsoft.KeyVault/vaults";
 
-pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
+pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
     let call = asked.call;
     match (call.method.as_str(), rest) {
         ("GET", []) => list(asked, Some(group)),
@@ -27,6 +29,12 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, group, name),
         ("PATCH", [name]) => patch(asked, group, name),
         ("DELETE", [name]) => delete(asked, group, name),
+        (_, [name, rest @ ..]) if rest.first().is_some_and(|child| connections::is_child(child)) => {
+            connections_of(asked, group, name, rest)
+        }
+        ("PUT", [name, child, operation]) if child.eq_ignore_ascii_case("accessPolicies") => {
+            policies_of(asked, group, name, operation)
+        }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
     }
@@ -46,6 +54,48 @@ fn live<'w>(w: &'w World, id: &str) -> Option<&'w Vault> {
     w.vaults.get(&name).filter(|v| v.id.eq_ignore_ascii_case(id))
 }
 
+/// The vault as ARM shows it, with its private endpoint connections where there are any.
+fn show(asked: &Asked<'_>, w: &World, vault: &Vault) -> Value {
+    let mut body = vault.render(&asked.shared.addresses, asked.call.now);
+    let rows = connections::rows_of(&w.networks, &vault.id);
+    if !rows.is_empty() {
+        body["properties"]["privateEndpointConnections"] = rows.into();
+    }
+    body
+}
+
+fn connections_of(asked: &Asked<'_>, group: &str, name: &str, rest: &[&str]) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        let owner = live(w, &id).map(|v| (v.id.clone(), v.location.clone()));
+        connections::serve(asked, w, KIND, &id, owner, rest).unwrap_or_else(|| Err(not_found(KIND, name, group)))
+    })
+}
+
+fn policies_of(asked: &Asked<'_>, group: &str, name: &str, operation: &str) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        require(asked, w, "accessPolicies/write", &id)?;
+        let vault = live(w, &id).ok_or_else(|| not_found(KIND, name, group))?;
+        let key = vault.name.to_lowercase();
+        let vault = w.vaults.get_mut(&key).ok_or_else(|| not_found(KIND, name, group))?;
+        vault_policies::put(asked, vault, operation)
+    })
+}
+
+/// The network rules of a body, checked by themselves and against the networks that there are.
+fn rules(
+    asked: &Asked<'_>,
+    w: &World,
+    properties: &Map<String, Value>,
+    have: Option<&Network>,
+    id: &str,
+) -> Result<Network, Failure> {
+    let network = vault_body::network(properties, have)?;
+    vault_rules::check(asked, w, properties, id)?;
+    Ok(network)
+}
+
 /// Of one group, or of the subscription.
 pub(crate) fn list(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
     let scope = match group {
@@ -54,13 +104,13 @@ pub(crate) fn list(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
     };
     asked.shared.world(|w| {
         require(asked, w, "read", &scope)?;
-        Ok(Reply::list(
-            w.vaults
-                .values()
-                .filter(|v| at_or_above(&scope, &v.id) && reached(v.visible_from, asked.call.now))
-                .map(|v| v.render(&asked.shared.addresses, asked.call.now))
-                .collect(),
-        ))
+        let rows = w
+            .vaults
+            .values()
+            .filter(|v| at_or_above(&scope, &v.id) && reached(v.visible_from, asked.call.now))
+            .map(|v| show(asked, w, v))
+            .collect();
+        Ok(Reply::list(rows))
     })
 }
 
@@ -73,7 +123,7 @@ fn get(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         }
         live(w, &id)
             .filter(|v| reached(v.visible_from, asked.call.now))
-            .map(|v| Reply::ok(v.render(&asked.shared.addresses, asked.call.now)))
+            .map(|v| Reply::ok(show(asked, w, v)))
             .ok_or_else(|| not_found(KIND, name, group))
     })
 }
@@ -115,7 +165,7 @@ fn put(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
                 ));
             }
             vault_body::invariants(properties, Some(&deleted.vault.holder), &asked.shared.options.tenant_id)?;
-            vault_body::network(properties, Some(&deleted.vault.network))?;
+            rules(asked, w, properties, Some(&deleted.vault.network), &id)?;
             let vault = bring_back(w, &key, now)?;
             asked.call.touch();
             return update(asked, w, vault, properties, Some(tags), 200);
@@ -157,7 +207,7 @@ fn create(
     properties: &Map<String, Value>,
 ) -> Result<Vault, Failure> {
     let now = asked.call.now;
-    let network = vault_body::network(properties, None)?;
+    let network = rules(asked, w, properties, None, &id_of(asked, group, name))?;
     let flag = |name: &str| properties.get(name).and_then(Value::as_bool);
     // Vaults created with an api-version before 2026-02-01 default to access policies.
     let modern = asked.call.param("api-version").is_some_and(|v| v >= "2026-02-01");
@@ -179,6 +229,7 @@ fn create(
     Ok(Vault {
         holder,
         tags,
+        system: SystemData::new(asked),
         tenant: asked.shared.options.tenant_id.clone(),
         rbac: flag("enableRbacAuthorization").unwrap_or(modern),
         access_policies: policies(properties).unwrap_or_default(),
@@ -203,7 +254,7 @@ fn update(
 ) -> Outcome {
     let now = asked.call.now;
     vault_body::invariants(properties, Some(&have.holder), &asked.shared.options.tenant_id)?;
-    let network = vault_body::network(properties, Some(&have.network))?;
+    let network = rules(asked, w, properties, Some(&have.network), &have.id)?;
     let flag = |name: &str, old: bool| properties.get(name).and_then(Value::as_bool).unwrap_or(old);
     let mut vault = have.clone();
     if let Some(tags) = tags {
@@ -228,7 +279,8 @@ fn update(
     if vault.render(addresses, now) != have.render(addresses, now) {
         asked.call.touch();
     }
-    let answer = vault.render(addresses, now);
+    vault.system.change(asked);
+    let answer = show(asked, w, &vault);
     w.vaults.insert(vault.name.to_lowercase(), vault);
     Ok(Reply::json(status, answer))
 }

@@ -36,7 +36,7 @@ pub(crate) fn pass<'w>(asked: &Asked<'_>, w: &'w World, action: &str, key: Optio
 /// Lets a request through that needs the action, written without its prefix, at the scope.
 pub(crate) fn enter<'w>(asked: &Asked<'_>, w: &'w World, action: &str, scope: &str) -> Result<&'w Hsm, Failure> {
     let hsm = hsm(asked, w)?;
-    firewall(asked, hsm)?;
+    firewall(asked, w, hsm)?;
     if !hsm.active(asked.call.now) {
         return Err(not_activated());
     }
@@ -50,7 +50,7 @@ pub(crate) fn enter<'w>(asked: &Asked<'_>, w: &'w World, action: &str, scope: &s
 /// For the security domain: before the activation those named at creation may, after it those with the right at `/`.
 pub(crate) fn enter_domain<'w>(asked: &Asked<'_>, w: &'w World, action: &str) -> Result<&'w Hsm, Failure> {
     let hsm = hsm(asked, w)?;
-    firewall(asked, hsm)?;
+    firewall(asked, w, hsm)?;
     let first = hsm.first_admins.iter().any(|oid| oid.eq_ignore_ascii_case(&asked.caller.oid));
     let may =
         if hsm.active(asked.call.now) { hsm.allows(&asked.caller.oid, action, "/", asked.call.now) } else { first };

@@ -132,7 +132,7 @@ impl Hsm {
             "statusMessage": message,
             "publicNetworkAccess": self.network.public_access,
             "regions": [],
-            "privateEndpointConnections": [],
+            "privateEndpointConnections": crate::arm::network::connections::rows_of(&w.networks, &self.id),
             "securityDomainProperties": {
                 "activationStatus": activation,
                 "activationStatusMessage": activation_message,

@@ -84,7 +84,7 @@ pub(crate) fn pass<'w>(
     match asked.at.zone {
         Zone::Vault => {
             let vault = w.vaults.get(&asked.at.name).ok_or_else(Failure::no_such_host)?;
-            firewall(asked, vault)?;
+            firewall(asked, w, vault)?;
             if vault.rbac {
                 let action = if data_action == "deletedkeys/read" { "keys/read" } else { data_action };
                 rbac(asked, w, vault, action, key)?;
@@ -102,26 +102,40 @@ pub(crate) fn caller_line(asked: &Asked<'_>) -> String {
     format!("appid={};oid={};iss={}", asked.caller.appid, asked.caller.oid, asked.caller.iss)
 }
 
-pub(crate) fn firewall(asked: &Asked<'_>, vault: &Holder) -> Result<(), Failure> {
-    let (inner, message) = match vault.network_in_force(asked.call.now).admits(address(asked)) {
-        Gate::Open => return Ok(()),
-        Gate::NoPublicAccess => (
+/// Whether the caller comes over an approved private endpoint of the holder.
+pub(crate) fn privately(shared: &Shared, call: &Call, w: &World, holder: &Holder) -> bool {
+    shared.options.behind_gateway(call.peer) && w.networks.privately(&holder.id)
+}
+
+/// The firewall's verdict. An approved private link passes whatever the public rules say.
+pub(crate) fn firewall(asked: &Asked<'_>, w: &World, vault: &Holder) -> Result<(), Failure> {
+    if privately(asked.shared, asked.call, w, vault) {
+        return Ok(());
+    }
+    let behind = asked.shared.options.behind_gateway(asked.call.peer);
+    let subnet = behind.then(|| w.networks.subnet_for("Microsoft.KeyVault")).flatten();
+    let rules = vault.network_in_force(asked.call.now);
+    let who = format!("Caller: {}\r\nVault: {};location={}", caller_line(asked), vault.name, vault.location);
+    let (inner, message) = match (rules.admits(address(asked), subnet), rules.bypasses()) {
+        (Gate::Open, _) => return Ok(()),
+        (Gate::NoPublicAccess, true) => (
             "ForbiddenByConnection",
             format!(
-                "Public network access is disabled and request is not from a trusted service nor via an approved private link.\r\nCaller: {}\r\nVault: {};location={}",
-                caller_line(asked),
-                vault.name,
-                vault.location
+                "Public network access is disabled and request is not from a trusted service nor via an approved private link.\r\n{who}"
             ),
         ),
-        Gate::AddressRefused => (
+        (Gate::NoPublicAccess, false) => (
+            "ForbiddenByConnection",
+            format!(
+                "Connection is not an approved private link and caller was ignored because bypass is not set to 'AzureServices' and PublicNetworkAccess is set to 'Disabled'.\r\n{who}"
+            ),
+        ),
+        (Gate::AddressRefused, bypass) => (
             "ForbiddenByFirewall",
             format!(
-                "Client address is not authorized and caller is not a trusted service.\r\nClient address: {}\r\nCaller: {}\r\nVault: {};location={}",
-                address(asked),
-                caller_line(asked),
-                vault.name,
-                vault.location
+                "Client address is not authorized and caller {}.\r\nClient address: {}\r\n{who}",
+                if bypass { "is not a trusted service" } else { "was ignored because bypass is set to None" },
+                address(asked)
             ),
         ),
     };

@@ -113,10 +113,20 @@ impl Network {
             .any(|net| net.contains(&address))
     }
 
-    /// For callers from an address.
-    pub fn admits(&self, address: IpAddr) -> Gate {
+    fn takes_subnet(&self, subnet: &str) -> bool {
+        self.acls
+            .iter()
+            .flat_map(|a| a["virtualNetworkRules"].as_array().into_iter().flatten())
+            .filter_map(|rule| rule["id"].as_str())
+            .any(|id| id.eq_ignore_ascii_case(subnet))
+    }
+
+    /// For callers from an address, or from a subnet with Key Vault's service endpoint: from there the public address is
+    /// not seen, so no address rule counts.
+    pub fn admits(&self, address: IpAddr, subnet: Option<&str>) -> Gate {
+        let listed = || subnet.map_or_else(|| self.lists(address), |subnet| self.takes_subnet(subnet));
         if self.public_access.eq_ignore_ascii_case("Enabled") {
-            if self.default_allows() || self.lists(address) { Gate::Open } else { Gate::AddressRefused }
+            if self.default_allows() || listed() { Gate::Open } else { Gate::AddressRefused }
         } else {
             Gate::NoPublicAccess
         }

@@ -43,7 +43,7 @@ pub(crate) fn admit(shared: &Shared, call: &Call, account: &str) -> Result<Calle
     let refused = |code: &str| challenge(shared, 401, code);
     let (keys, shared_key_allowed) = shared.world(|w| {
         let account = w.accounts.get(account).ok_or_else(Failure::no_such_host)?;
-        if !open_to(shared, call, account) {
+        if !open_to(shared, w, call, account) {
             return Err(Failure::new(
                 403,
                 "AuthorizationFailure",
@@ -98,14 +98,19 @@ fn bearer(shared: &Shared, call: &Call, account: &str) -> Option<Caller> {
     Some(Caller::Principal(Box::new(claims)))
 }
 
-/// Whether the account's firewall lets the caller's address in.
-fn open_to(shared: &Shared, call: &Call, account: &Account) -> bool {
+/// Whether the account's firewall lets the caller in: over a private endpoint, from a subnet or from its address.
+fn open_to(shared: &Shared, w: &World, call: &Call, account: &Account) -> bool {
+    let behind = shared.options.behind_gateway(call.peer);
+    if behind && w.networks.privately(&account.id) {
+        return true;
+    }
     let text = |name: &str| account.properties.get(name).and_then(Value::as_str);
     let network = Network {
         acls: account.properties.get("networkAcls").cloned(),
         public_access: text("publicNetworkAccess").unwrap_or("Enabled").to_owned(),
     };
-    network.admits(shared.options.address_of(call.peer)) == Gate::Open
+    let subnet = behind.then(|| w.networks.subnet_for("Microsoft.Storage")).flatten();
+    network.admits(shared.options.address_of(call.peer), subnet) == Gate::Open
 }
 
 fn challenge(shared: &Shared, status: u16, code: &str) -> Failure {

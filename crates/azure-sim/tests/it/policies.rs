@@ -221,3 +221,39 @@ async fn assignments_check_their_parameters() {
     let path = format!("{group}/providers/Microsoft.Authorization/policyAssignments/a1");
     lab.arm_as(&token, "DELETE", &path, None).await.refused(403, "AuthorizationFailed");
 }
+
+#[tokio::test]
+async fn the_common_rules_hold_for_types_of_the_generic_provider() {
+    let lab = Lab::start().await;
+    lab.ground().await;
+    let cosmos = lab.resource_id("Microsoft.DocumentDB/databaseAccounts", "cosmos1");
+    let account = json!({ "location": "uksouth", "properties": { "databaseAccountOfferType": "Standard",
+        "locations": [{ "locationName": "uksouth", "failoverPriority": 0 }] } });
+    let deny = json!({ "effect": { "value": "deny" } });
+    assign(&lab, &lab.group(), &built_in("1f905d99-2ab7-462c-a6b0-f709acca6c8f"), deny).await.expect(201);
+    lab.arm("PUT", &cosmos, Some(account.clone())).await.refused(403, "RequestDisallowedByPolicy");
+    let cognitive = lab.resource_id("Microsoft.CognitiveServices/accounts", "ai1");
+    let ai = json!({ "location": "uksouth", "kind": "AIServices", "sku": { "name": "S0" }, "properties": {} });
+    unassign(&lab, &lab.group()).await;
+    let deny = json!({ "effect": { "value": "Deny" } });
+    assign(&lab, &lab.group(), &built_in("67121cc7-ff39-4ab8-b7e3-95b84dab487d"), deny).await.expect(201);
+    lab.arm("PUT", &cognitive, Some(ai)).await.refused(403, "RequestDisallowedByPolicy");
+    lab.arm("PUT", &cosmos, Some(account.clone())).await.expect(200);
+    lab.advance(3);
+    lab.arm("HEAD", &cosmos, None).await.expect(204);
+    let lock = format!("{cosmos}/providers/Microsoft.Authorization/locks/l1");
+    lab.arm("PUT", &lock, Some(json!({ "properties": { "level": "ReadOnly" } }))).await.expect(201);
+    lab.arm("DELETE", &cosmos, None).await.refused(409, "ScopeLocked");
+    lab.arm("POST", &format!("{cosmos}/listKeys"), None).await.refused(409, "ScopeLocked");
+    lab.arm("DELETE", &lab.group(), None).await.refused(409, "ScopeLocked");
+    lab.arm("DELETE", &lock, None).await.expect(200);
+    let url = format!("{}/_sim/registrations", lab.sim.arm_url());
+    lab.send("PUT", &url, "", Some(&json!({ "Microsoft.DocumentDB": false }))).await.expect(200);
+    lab.arm("PUT", &cosmos, Some(account)).await.refused(409, "MissingSubscriptionRegistration");
+    let list = format!(
+        "{}/resources?api-version=2021-04-01&$filter=resourceType eq 'microsoft.documentdb/databaseaccounts'",
+        lab.group()
+    );
+    let list = lab.arm("GET", &list, None).await.expect(200);
+    assert_eq!(list.body["value"][0]["id"], cosmos.as_str());
+}

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::arm::generic::kind::Kind;
 use crate::arm::generic::rule::{Cmk, Shown};
-use crate::arm::generic::{kinds, keys, pointer};
+use crate::arm::generic::{keys, kinds, pointer};
 use crate::arm::identity_block::IdentityBlock;
 use crate::cmk::Hold;
 use crate::http::rfc3339;
@@ -118,7 +118,8 @@ impl Resource {
             out["tags"] = Value::Object(self.tags.clone());
         }
         if let Some(mut identity) = self.identity.render(world, &shared.options.tenant_id) {
-            if let (Some(both), Some("SystemAssigned,UserAssigned")) = (kind.identities.both, identity["type"].as_str()) {
+            if let (Some(both), Some("SystemAssigned,UserAssigned")) = (kind.identities.both, identity["type"].as_str())
+            {
                 identity["type"] = both.into();
             }
             out["identity"] = identity;
@@ -189,7 +190,6 @@ fn show_key(rule: &Cmk, hold: &Hold, out: &mut Value) {
             Shown::Lost(word) if lost.is_some() => (*word).to_owned(),
             Shown::Lost(_) => continue,
             Shown::Text(text) => text(lost).to_owned(),
-            Shown::Fixed(word) => (*word).to_owned(),
             Shown::Principal => hold.key_use.principal.clone(),
         };
         pointer::set(out, at, value.into());

@@ -169,8 +169,13 @@ pub(crate) fn after_server(w: &mut World, server: &Resource, now: OffsetDateTime
     let Some(name) = key_name(uri) else { return };
     let key = below(server, "keys", &name, json!({ "serverKeyType": "AzureKeyVault", "uri": uri }), now);
     w.resources.entry(key.id.to_lowercase()).or_insert(key);
-    let protector =
-        below(server, "encryptionProtector", "current", json!({ "serverKeyName": name, "serverKeyType": "AzureKeyVault" }), now);
+    let protector = below(
+        server,
+        "encryptionProtector",
+        "current",
+        json!({ "serverKeyName": name, "serverKeyType": "AzureKeyVault" }),
+        now,
+    );
     let have = w.resources.get(&protector.id.to_lowercase());
     if have.is_none_or(|h| pointer::text(&h.body, NAME) != Some(name.as_str())) {
         w.resources.insert(protector.id.to_lowercase(), protector);
