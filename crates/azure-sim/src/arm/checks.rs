@@ -132,7 +132,13 @@ pub(crate) fn no_route(call: &Call) -> Failure {
 
 /// A namespace that is not played, or a type that a played one does not have.
 pub(crate) fn unknown(namespace: &str, kind: &str) -> Failure {
-    let played = ["microsoft.keyvault", "microsoft.managedidentity", "microsoft.network", "microsoft.storage", "microsoft.resources"];
+    let played = [
+        "microsoft.keyvault",
+        "microsoft.managedidentity",
+        "microsoft.network",
+        "microsoft.storage",
+        "microsoft.resources",
+    ];
     if played.contains(&namespace) {
         return unknown_type(namespace, kind);
     }

@@ -2,8 +2,8 @@
 
 use crate::arm::Asked;
 use crate::arm::checks::no_route;
-use crate::arm::no_method;
 use crate::arm::network::connections;
+use crate::arm::no_method;
 use crate::arm::operations::{self, Ending};
 use crate::http::{Failure, Outcome, Reply, region};
 use crate::rbac::check;

@@ -146,13 +146,19 @@ impl Resource {
                 show_key(rule, hold, &mut out);
             }
         }
-        out["systemData"] = json!({
-            "createdBy": self.created_by, "createdByType": "Application", "createdAt": rfc3339(self.created),
-            "lastModifiedBy": self.modified_by, "lastModifiedByType": "Application",
-            "lastModifiedAt": rfc3339(self.modified),
-        });
+        let published = crate::arm::published::published(&kind.name.to_lowercase());
+        if published.is_none_or(|p| p.members.iter().any(|m| m.name == "systemData")) {
+            out["systemData"] = json!({
+                "createdBy": self.created_by, "createdByType": "Application", "createdAt": rfc3339(self.created),
+                "lastModifiedBy": self.modified_by, "lastModifiedByType": "Application",
+                "lastModifiedAt": rfc3339(self.modified),
+            });
+        }
         (kind.shows)(&View { world, shared, now, resource: self, kind }, &mut out);
-        out
+        match (published, out) {
+            (Some(published), Value::Object(out)) => Value::Object(published.shown(&out)),
+            (_, out) => out,
+        }
     }
 
     fn show_state(&self, kind: &Kind, out: &mut Value, now: OffsetDateTime) {

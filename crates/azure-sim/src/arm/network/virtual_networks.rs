@@ -30,7 +30,13 @@ pub(crate) struct VirtualNetwork {
 }
 
 const PROPERTIES: &[Member] = &[
-    must("addressSpace", Shape::Object(&[may("addressPrefixes", Shape::List(&Shape::Text)), may("ipamPoolPrefixAllocations", Shape::Any)])),
+    must(
+        "addressSpace",
+        Shape::Object(&[
+            may("addressPrefixes", Shape::List(&Shape::Text)),
+            may("ipamPoolPrefixAllocations", Shape::Any),
+        ]),
+    ),
     may("subnets", Shape::List(&Shape::Object(subnets::BODY))),
     may("dhcpOptions", Shape::Any),
     may("enableDdosProtection", Shape::Bool),
@@ -184,7 +190,10 @@ fn good_ranges(network: &VirtualNetwork) -> Result<(), Failure> {
         return Err(Failure::new(
             400,
             "InvalidAddressPrefixFormat",
-            format!("Address prefix {wrong} of resource {} is not formatted correctly. It should follow CIDR notation, for example 10.0.0.0/24.", network.id),
+            format!(
+                "Address prefix {wrong} of resource {} is not formatted correctly. It should follow CIDR notation, for example 10.0.0.0/24.",
+                network.id
+            ),
         ));
     }
     if sent.is_empty() {

@@ -13,6 +13,7 @@ pub(super) const KINDS: &[Kind] = &[
         naming: Naming::of(3, 64, "-_"),
         identities: Identities::NONE,
         patch_ignores: &["/properties", "/sku"],
+        sticky: &["/properties/encryption", "/properties/parameters/encryption"],
         guard: hooks::databricks,
         cmk: &[
             Cmk {
