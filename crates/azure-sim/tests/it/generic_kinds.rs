@@ -222,12 +222,15 @@ async fn a_databricks_workspace_shows_the_principals_to_grant() {
     let disks = read["properties"]["managedDiskIdentity"]["principalId"].as_str().expect("a principal").to_owned();
     b.lab.grant(8, ENCRYPTION_USER, &disks).await.expect(201);
     b.lab.arm("GET", &id, None).await.expect(200);
-    let prepared = json!({ "parameters": { "prepareEncryption": { "value": true } } });
-    let read = b.write("PUT", &id, body(prepared)).await;
+    b.refused("PUT", &id, body(json!({})), "EncryptionCannotBeDisabled").await;
+    let mut prepared = entity("managedDisk");
+    prepared["parameters"] = json!({ "prepareEncryption": { "value": true } });
+    let read = b.write("PUT", &id, body(prepared.clone())).await;
     let files = read["properties"]["storageAccountIdentity"]["principalId"].as_str().expect("a principal").to_owned();
     assert_ne!(files, disks);
-    let on = json!({ "parameters": { "prepareEncryption": { "value": true }, "encryption": { "value": {
-        "keySource": "Microsoft.Keyvault", "KeyName": "k1", "keyversion": b.version, "keyvaulturi": b.vault } } } });
+    let mut on = prepared;
+    on["parameters"]["encryption"] = json!({ "value": {
+        "keySource": "Microsoft.Keyvault", "KeyName": "k1", "keyversion": b.version, "keyvaulturi": b.vault } });
     b.refused("PUT", &id, body(on.clone()), "KeyVaultAuthenticationFailure").await;
     b.lab.grant(9, ENCRYPTION_USER, &files).await.expect(201);
     let read = b.write("PUT", &id, body(on)).await;
@@ -264,7 +267,8 @@ async fn private_clouds_environments_and_health_services_have_their_own_rules() 
         "keyEncryptionKeyUrl": format!("{}/{}", b.lab.key_url(&"k".repeat(92)), b.version) } } } });
     b.refused("PUT", &fhir, b.body(long), "InvalidKeyIdentifier").await;
     b.write("PUT", &fhir, b.body(json!({}))).await;
-    b.refused("PATCH", &fhir, json!({ "properties": url }), "InvalidRequestContent").await;
+    let read = b.write("PATCH", &fhir, json!({ "properties": url, "tags": { "a": "b" } })).await;
+    assert_eq!((read["properties"].get("encryption"), &read["tags"]["a"]), (None, &json!("b")), "no key by PATCH");
     let read = b.write("PUT", &fhir, b.body(json!({ "properties": url }))).await;
     assert_eq!(read["properties"]["encryption"], url["encryption"]);
 }

@@ -5,7 +5,7 @@
 //! **To add a type**: put its description into `types/` (without one any body is taken), and an entry into the file of
 //! `kinds/` that fits, in its `KINDS`. Start from `Kind::tracked` (top level) or `Kind::child`, and name what differs:
 //!
-//! ```ignore
+//! ```text
 //! Kind {
 //!     naming: Naming::of(1, 98, "-"),
 //!     identities: Identities::SPACED,

@@ -2,7 +2,9 @@
 
 pub(crate) mod cognitive;
 pub(crate) mod cosmos;
+pub(crate) mod data;
 pub(crate) mod sql;
+pub(crate) mod synapse;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

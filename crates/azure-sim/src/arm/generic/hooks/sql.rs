@@ -143,6 +143,26 @@ pub(crate) fn shows_protector(view: &View<'_>, out: &mut Value) {
     }
 }
 
+/// Keys of a managed instance show neither a region nor the key's version.
+pub(crate) fn shows_instance_key(view: &View<'_>, out: &mut Value) {
+    shows_key(view, out);
+    pointer::remove(out, "/location");
+    pointer::remove(out, "/properties/keyVersion");
+}
+
+pub(crate) fn shows_instance_protector(view: &View<'_>, out: &mut Value) {
+    shows_protector(view, out);
+    pointer::remove(out, "/location");
+    pointer::remove(out, "/properties/keyVersion");
+}
+
+pub(crate) fn shows_database(view: &View<'_>, out: &mut Value) {
+    let Some(hold) = view.world.hold(&view.resource.id) else { return };
+    let shown = json!({ "type": "AzureKeyVault", "thumbprint": thumbprint(&hold.kid), "keyVersion": hold.version });
+    let keys = Map::from_iter([(hold.kid.clone(), shown)]);
+    pointer::set(out, "/properties/keys", Value::Object(keys));
+}
+
 pub(crate) fn shows_server(view: &View<'_>, out: &mut Value) {
     let host = format!("{}.database.{}", view.resource.name, view.shared.addresses.suffix);
     pointer::set(out, "/properties/fullyQualifiedDomainName", host.into());
@@ -152,7 +172,7 @@ fn below(server: &Resource, types: &str, name: &str, properties: Value, now: Off
     Resource {
         id: format!("{}/{types}/{name}", server.id),
         name: name.to_owned(),
-        kind: format!("Microsoft.Sql/servers/{types}"),
+        kind: format!("{}/{types}", server.kind),
         tags: Map::new(),
         identity: IdentityBlock::default(),
         body: json!({ "properties": properties }),

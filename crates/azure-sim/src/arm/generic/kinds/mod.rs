@@ -9,10 +9,12 @@ mod compute;
 mod data;
 mod databases;
 mod health;
+mod instances;
 mod messaging;
 mod platform;
 mod sql;
 mod storage;
+mod synapse;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -30,10 +32,12 @@ const TABLES: &[&[Kind]] = &[
     data::KINDS,
     databases::KINDS,
     health::KINDS,
+    instances::KINDS,
     messaging::KINDS,
     platform::KINDS,
     sql::KINDS,
     storage::KINDS,
+    synapse::KINDS,
     tools::KINDS,
 ];
 
