@@ -89,7 +89,7 @@ const BODY: &[Member] = &[
 ];
 
 impl PrivateEndpoint {
-    fn render(&self, networks: &Networks) -> Value {
+    pub fn render(&self, networks: &Networks) -> Value {
         let lists = ["privateLinkServiceConnections", "manualPrivateLinkServiceConnections"];
         let (used, empty) = if self.aim.manual { (lists[1], lists[0]) } else { (lists[0], lists[1]) };
         let row = json!({
