@@ -127,7 +127,9 @@ impl Turn<'_> {
         let known = facts.clone();
         let cx = StepContext {
             azure: self.azure,
-            call: CallContext::new(job.id.0),
+            call: CallContext::new(job.id.0)
+                .of_subscription(job.target.subscription())
+                .looking(step.wait_reason.as_ref().is_some_and(WaitReason::is_for_an_arrival)),
             clock: self.store.clock(),
             job_id: job.id,
             facts: &known,
@@ -167,6 +169,7 @@ impl Turn<'_> {
             }
             StepOutcome::Wait { after, reason, progress } => {
                 debug!(reason = reason.code, after_ms = millis(after), "step waits");
+                let reason = reason.after(step.wait_reason.as_ref());
                 ended(self.wait(step, after, &reason, progress.as_ref(), None).await, TurnEnd::Waiting)
             }
             StepOutcome::Retry { failure, retry_after, progress } => {

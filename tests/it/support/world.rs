@@ -81,7 +81,9 @@ impl World {
     async fn over(sim: Simulator, clock: Clock, schemas: Watch) -> Self {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
-        let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
+        let azure = Arc::new(
+            Azure::connect_with_clock(azure_settings(&sim), clock.clone()).expect("the settings are complete"),
+        );
         Self { sim, store, azure, clock, database, _schemas: schemas }
     }
 
@@ -104,7 +106,10 @@ impl World {
 
     /// Forgets tokens and connections, as a new process.
     pub fn connect_again(&mut self) {
-        self.azure = Arc::new(Azure::connect(azure_settings(&self.sim)).expect("the settings are complete"));
+        self.azure = Arc::new(
+            Azure::connect_with_clock(azure_settings(&self.sim), self.clock.clone())
+                .expect("the settings are complete"),
+        );
     }
 
     /// What happened to the job.
