@@ -46,6 +46,8 @@ pub(super) enum Next {
 
 /// Calls on the wire while nothing recent is known: another process may have emptied the bucket.
 const COLD: u32 = 4;
+/// Of this many that are left one may be on the wire.
+const WIRE: f64 = 4.0;
 /// After so long without an answer nothing recent is known.
 const STALE: Duration = Duration::from_secs(30);
 /// What a refusal leaves of the pace.
@@ -56,6 +58,10 @@ const SLOWEST: f64 = 0.02;
 const FASTEST: f64 = 50.0;
 /// The time in which a pace recovers from nothing to the published one.
 const RECOVERY: f64 = 60.0;
+/// The time in which two thirds of the caution go.
+const CAUTION: f64 = 120.0;
+/// The largest cushion, as a multiple of the least.
+const MOST_CAUTION: f64 = 32.0;
 /// The pause after a refusal without `Retry-After`.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a 503 stops a bucket: in Azure Resource Manager it speaks for one provider, the bucket is for all.
@@ -95,6 +101,10 @@ pub(super) struct Bucket {
     throttled: u64,
     /// A call was refused although something was left: another limit is below this one, so counts only lower the level.
     doubted: bool,
+    /// By how much the cushion is larger than where nobody shares.
+    caution: f64,
+    /// Calls up to this one have added to the caution already.
+    warned_at: u64,
     mark: Option<Mark>,
 }
 
@@ -115,6 +125,8 @@ impl Bucket {
             cut_at: 0,
             throttled: 0,
             doubted: false,
+            caution: 1.0,
+            warned_at: 0,
             mark: None,
             figures,
         }
@@ -134,7 +146,7 @@ impl Bucket {
         if !closed.is_zero() {
             return Next::After(closed);
         }
-        if self.is_cold(now) && self.on_the_wire >= COLD { Next::OnAnswer } else { Next::Now }
+        if self.has_wire(now) { Next::Now } else { Next::OnAnswer }
     }
 
     /// Counts a call that is sent now; returns its number.
@@ -182,13 +194,28 @@ impl Bucket {
         self.on_the_wire > 0
     }
 
-    fn is_cold(&self, now: Duration) -> bool {
-        self.figures.told && self.answered_at.is_none_or(|at| now.saturating_sub(at) > STALE)
+    /// Whether one more call may be on the wire: a part of what is left may, so that those who see the same count do not
+    /// all take it. Where answers are slow this leaves more unspent, and that is what keeps enough calls on the wire.
+    fn has_wire(&self, now: Duration) -> bool {
+        if !self.figures.told {
+            return true;
+        }
+        if self.answered_at.is_none_or(|at| now.saturating_sub(at) > STALE) {
+            return self.on_the_wire < COLD;
+        }
+        let on_the_wire = f64::from(self.on_the_wire);
+        let left = self.level + on_the_wire;
+        on_the_wire < (left / (WIRE * self.caution.sqrt())).max(1.0)
     }
 
-    /// Tokens that are left for others who saw the same count; a twentieth, and never so many that nothing can be sent.
+    /// Tokens that are left for others who saw the same count: a twentieth, doubled by each refusal up to a half, and
+    /// never so many that nothing can be sent. It costs them once; what runs in on top is used.
     fn cushion(&self) -> f64 {
-        if self.figures.told { (self.most / 20.0).clamp(1.0, 20.0).min(self.most - 1.0).max(0.0).floor() } else { 0.0 }
+        if !self.figures.told {
+            return 0.0;
+        }
+        let least = (self.most / 20.0).clamp(1.0, 20.0);
+        (least * self.caution).min(self.most / 2.0).max(least).min(self.most - 1.0).max(0.0).floor()
     }
 
     /// Lets run in what is due. While the bucket is closed nothing does.
@@ -198,6 +225,7 @@ impl Bucket {
             return;
         }
         self.at = now;
+        self.caution = (self.caution * (-passed / CAUTION).exp()).max(1.0);
         self.level = (self.level + passed * self.pace).min(self.most.max(self.level));
         if (self.doubted || !self.figures.told) && self.pace < self.figures.per_second {
             self.pace = (self.pace + passed * self.figures.per_second / RECOVERY).min(self.figures.per_second);
@@ -211,6 +239,11 @@ impl Bucket {
         self.most = if self.newest == 0 { held } else { self.most.max(held) };
         self.newest = call;
         self.measure(call, now, remaining);
+        // Others ate into the cushion: a larger one, before somebody is refused.
+        if remaining < self.cushion() / 2.0 && call > self.warned_at {
+            self.warned_at = self.sent;
+            self.caution = (self.caution * 1.5).min(MOST_CAUTION);
+        }
         // Calls sent after this one may or may not be in the count; taken as if they are not.
         let after = f64::from(u32::try_from(self.sent - call).unwrap_or(u32::MAX));
         let left = remaining - after;
@@ -253,6 +286,7 @@ impl Bucket {
         if cut {
             // Calls that were on the wire meanwhile tell of the same trouble.
             self.cut_at = self.sent;
+            self.caution = (self.caution * 2.0).min(MOST_CAUTION);
             let from = if self.doubted { self.pace.min(self.figures.per_second) } else { self.pace };
             self.pace = (from * CUT).max(self.figures.per_second * SLOWEST);
         }

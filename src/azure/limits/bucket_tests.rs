@@ -56,10 +56,10 @@ fn until_something_is_known_only_few_calls_are_on_the_wire() {
     let calls: Vec<u64> =
         std::iter::from_fn(|| (bucket.next(ms(0), 0) == Next::Now).then(|| bucket.send(ms(0)))).collect();
     assert_eq!((calls.len(), wait(&mut bucket, ms(5000))), (4, None));
-    // The count rules: seven left, less the three that it may not know of, less the cushion.
-    bucket.answered(calls[0], ms(20), left(7));
+    // The count rules: of 23 that are left, less three that it may not know of, a quarter may be on the wire.
+    bucket.answered(calls[0], ms(20), left(23));
     let more = std::iter::from_fn(|| (bucket.next(ms(20), 0) == Next::Now).then(|| bucket.send(ms(20)))).count();
-    assert_eq!(more, 3);
+    assert_eq!((more, bucket.next(ms(20), 0)), (3, Next::OnAnswer));
     // A call that was cut does not block for ever, and long silence is as if nothing was known.
     let mut bucket = Bucket::new(FIGURES, ms(0));
     for _ in 0..4 {
@@ -169,7 +169,7 @@ struct Run {
 impl Run {
     /// The part of what the limit allows that was used, and the part of calls that were refused.
     fn play(&self) -> (f64, f64) {
-        const SLOTS: usize = 8;
+        const SLOTS: usize = 32;
         let mut server = Server {
             burst: self.burst,
             per_second: self.per_second,
@@ -211,22 +211,22 @@ impl Run {
 fn a_limit_is_used_up_and_hardly_exceeded_whatever_it_is_and_whoever_shares_it() {
     let reads = (250.0, 25.0);
     let writes = Figures { burst: 200.0, per_second: 10.0, told: true };
-    for (name, figures, (burst, per_second), processes, latency, seconds) in [
-        ("as published", FIGURES, reads, 1, 20, 120),
-        ("as published, slow answers", FIGURES, reads, 1, 200, 120),
-        ("writes as published, slow answers", writes, (200.0, 10.0), 1, 400, 120),
-        ("three processes", FIGURES, reads, 3, 50, 120),
-        ("eight processes", FIGURES, reads, 8, 50, 120),
-        ("lower than published", FIGURES, (20.0, 10.0), 1, 5, 60),
-        ("lower than published, two processes", FIGURES, (20.0, 10.0), 2, 20, 120),
-        ("much lower than published", FIGURES, (20.0, 2.0), 1, 20, 200),
-        ("higher than published", FIGURES, (1000.0, 150.0), 1, 20, 60),
+    for (name, figures, (burst, per_second), processes, latency, seconds, most_refused) in [
+        ("as published", FIGURES, reads, 1, 20, 120, 0.01),
+        ("as published, slow answers", FIGURES, reads, 1, 200, 120, 0.01),
+        ("writes as published, slow answers", writes, (200.0, 10.0), 1, 400, 120, 0.01),
+        ("three processes", FIGURES, reads, 3, 50, 120, 0.01),
+        ("eight processes", FIGURES, reads, 8, 50, 120, 0.06),
+        ("lower than published", FIGURES, (20.0, 10.0), 1, 5, 60, 0.01),
+        ("lower than published, two processes", FIGURES, (20.0, 10.0), 2, 20, 120, 0.01),
+        ("much lower than published", FIGURES, (20.0, 2.0), 1, 20, 200, 0.01),
+        ("higher than published", FIGURES, (1000.0, 150.0), 1, 20, 60, 0.01),
     ] {
         let run = Run { figures, burst, per_second, processes, latency, seconds };
         let (used, refused) = run.play();
         println!("{name}: {:.1} % of the limit used, {:.2} % of calls refused", used * 100.0, refused * 100.0);
-        assert!(used >= 0.92, "{name}: only {used:.3} of the limit was used");
-        assert!(refused < 0.01, "{name}: {refused:.4} of the calls were refused");
+        assert!(used >= 0.95, "{name}: only {used:.3} of the limit was used");
+        assert!(refused < most_refused, "{name}: {refused:.4} of the calls were refused");
     }
 }
 
