@@ -28,3 +28,7 @@ golden:
 # Everything that has to hold before a change lands.
 ci:
     .ci/run
+
+# Long, about half an hour: 1,000 accounts at once under Azure's published limits, and the figures.
+rate-limits ACCOUNTS="1000":
+    CMK_RATE_LIMIT_ACCOUNTS={{ACCOUNTS}} cargo test --test it rate_limits::jobs_use_up -- --nocapture

@@ -14,6 +14,7 @@ mod openapi;
 mod postgres;
 mod problems;
 mod propagation;
+mod rate_limits;
 mod readme;
 mod sse;
 mod steps;

@@ -103,8 +103,31 @@ struct Level {
     at: OffsetDateTime,
 }
 
-/// Scope (tenant or not), principal (`None` for the global bucket), class.
-type Key = (bool, Option<String>, Class);
+/// Whose bucket. Subscriptions that the simulator does not play have one together, so that their number is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Tenant,
+    Subscription,
+    OtherSubscriptions,
+}
+
+impl Scope {
+    fn of(call: &Call, subscription: &str) -> Self {
+        match call.segments.as_slice() {
+            [head, id, ..] if head.eq_ignore_ascii_case("subscriptions") => {
+                if id.eq_ignore_ascii_case(subscription) {
+                    Self::Subscription
+                } else {
+                    Self::OtherSubscriptions
+                }
+            }
+            _ => Self::Tenant,
+        }
+    }
+}
+
+/// Scope, principal (`None` for the global bucket), class.
+type Key = (Scope, Option<String>, Class);
 
 #[derive(Debug)]
 struct State {
@@ -140,11 +163,10 @@ impl Throttle {
     }
 
     /// Takes one request out of the caller's bucket and the global one, or refuses it with 429. A refused one takes nothing.
-    pub fn admit(&self, call: &Call, principal: &str) -> Result<(), Failure> {
-        let tenant =
-            !call.segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions")) || call.segments.len() < 2;
+    pub fn admit(&self, call: &Call, subscription: &str, principal: &str) -> Result<(), Failure> {
+        let scope = Scope::of(call, subscription);
         let class = Class::of(call.method.as_str());
-        let (remains, wait) = self.with(|s| s.take(tenant, principal, class, call.now));
+        let (remains, wait) = self.with(|s| s.take(scope, principal, class, call.now));
         let _ = call.remains.set(remains);
         match wait {
             None => Ok(()),
@@ -154,15 +176,16 @@ impl Throttle {
 }
 
 impl State {
-    fn take(&mut self, tenant: bool, principal: &str, class: Class, now: OffsetDateTime) -> (Remains, Option<u64>) {
+    fn take(&mut self, scope: Scope, principal: &str, class: Class, now: OffsetDateTime) -> (Remains, Option<u64>) {
         let own = self.limits.bucket(class);
+        let tenant = scope == Scope::Tenant;
         let factor = self.limits.global_factor;
         let global = Bucket { burst: own.burst.saturating_mul(factor), per_second: own.per_second * f64::from(factor) };
         if !self.limits.enabled {
             let left = |bucket: Bucket| bucket.burst.saturating_sub(1);
             return (Remains { class, tenant, own: left(own), global: left(global) }, None);
         }
-        let keys = [((tenant, Some(principal.to_owned()), class), own), ((tenant, None, class), global)];
+        let keys = [((scope, Some(principal.to_owned()), class), own), ((scope, None, class), global)];
         let left: Vec<f64> = keys.iter().map(|(key, bucket)| self.level(key, *bucket, now)).collect();
         let wait = keys
             .iter()
@@ -227,7 +250,8 @@ mod tests {
         let mut state =
             State { limits: Throttling { writes: bucket, ..Throttling::default() }, levels: BTreeMap::new() };
         let start = OffsetDateTime::UNIX_EPOCH;
-        let mut take = |after: i64| state.take(false, "p", Class::Writes, start + Duration::seconds(after));
+        let mut take =
+            |after: i64| state.take(Scope::Subscription, "p", Class::Writes, start + Duration::seconds(after));
         assert_eq!([0, 0, 0].map(|t| take(t).0.own), [2, 1, 0]);
         assert_eq!(take(0).1, Some(2));
         assert_eq!(take(1).1, Some(1));
@@ -246,7 +270,7 @@ mod tests {
                 limits: Throttling { reads: bucket, global_factor: u32::MAX, ..Throttling::default() },
                 levels: BTreeMap::new(),
             };
-            let (_, wait) = state.take(true, "p", Class::Reads, OffsetDateTime::UNIX_EPOCH);
+            let (_, wait) = state.take(Scope::Tenant, "p", Class::Reads, OffsetDateTime::UNIX_EPOCH);
             assert!(wait.is_some_and(|s| (1..=3600).contains(&s)));
         }
     }

@@ -74,7 +74,12 @@ impl World {
 
     /// A world in which time passes by itself, for real processes.
     pub async fn live(propagation: Propagation) -> Self {
-        let (sim, schemas) = simulator(Options { propagation, ..Options::default() }).await;
+        Self::live_with(Options { propagation, ..Options::default() }).await
+    }
+
+    /// The same with more options.
+    pub async fn live_with(options: Options) -> Self {
+        let (sim, schemas) = simulator(options).await;
         Self::over(sim, Clock::System, schemas).await
     }
 
