@@ -169,13 +169,13 @@ async fn jobs_use_up_what_the_limits_allow_and_no_more() {
     let long = std::env::var("CMK_RATE_LIMIT_ACCOUNTS").ok().and_then(|number| number.parse().ok());
     match long {
         Some(accounts) => check(accounts, 1, Throttling::default()).await,
-        None => check(12, 1, low()).await,
+        None => check(20, 1, low()).await,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_do_not_talk_share_a_limit() {
     if std::env::var_os("CMK_RATE_LIMIT_ACCOUNTS").is_none() {
-        check(12, 2, low()).await;
+        check(16, 2, low()).await;
     }
 }

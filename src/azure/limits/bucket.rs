@@ -54,6 +54,8 @@ const STALE: Duration = Duration::from_secs(30);
 const CUT: f64 = 0.7;
 /// The slowest pace, as a part of the published one.
 const SLOWEST: f64 = 0.02;
+/// The same for a measured one: while others use up their burst, nothing seems to run in.
+const SLOWEST_MEASURED: f64 = 0.1;
 /// The fastest measured pace that is believed, as a multiple of the published one.
 const FASTEST: f64 = 50.0;
 /// The time in which a pace recovers from nothing to the published one.
@@ -275,7 +277,7 @@ impl Bucket {
         self.measured = true;
         if !self.doubted {
             let published = self.figures.per_second;
-            self.pace = pace.clamp(published * SLOWEST, published * FASTEST);
+            self.pace = pace.clamp(published * SLOWEST_MEASURED, published * FASTEST);
         }
     }
 
