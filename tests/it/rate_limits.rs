@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::world::{World, azure_settings};
 
-/// What a run may take beyond what the limits allow.
+/// What a run may take, as a multiple of what the limits allow.
 const SLACK: f64 = 1.15;
+/// The same for two workers: each leaves what the other one may have seen, and the last jobs may all be with one of them.
+const SLACK_OF_TWO: f64 = 1.4;
 /// The part of the calls that may be refused.
 const REFUSED: f64 = 0.01;
 /// A subscription that the simulator does not play: every call is answered 404 `SubscriptionNotFound`, out of buckets of
@@ -159,7 +161,8 @@ async fn check(accounts: usize, workers: usize, throttling: Throttling) {
         refused * 100.0
     );
     assert!(allowed > 10.0, "the limit binds");
-    assert!(took_all <= SLACK * allowed, "{took_all:.1} s where {allowed:.1} s were possible");
+    let slack = if workers == 1 { SLACK } else { SLACK_OF_TWO };
+    assert!(took_all <= slack * allowed, "{took_all:.1} s where {allowed:.1} s were possible");
     assert!(refused < REFUSED, "{refused}");
     assert!(longest < OTHER_WAITS, "a job of another subscription waited {longest} s");
 }
