@@ -110,6 +110,8 @@ pub(crate) enum Looks {
     FirstParty(&'static str),
     /// As the parent would, by this rule.
     Parent(&'static Looks),
+    /// The identity of the parent whose client id stands there, in the child; nothing there: the parent's own.
+    ParentByClient(&'static str),
     /// A principal that the service makes for itself and shows at the pointer.
     Made(&'static str),
 }
@@ -244,7 +246,8 @@ impl Cmk {
         | Looks::ClientId(at)
         | Looks::Cosmos(at)
         | Looks::NamedById(at)
-        | Looks::NamedByClient(at) = self.looks
+        | Looks::NamedByClient(at)
+        | Looks::ParentByClient(at) = self.looks
         {
             all.push(at);
         }
