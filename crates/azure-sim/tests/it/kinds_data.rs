@@ -157,10 +157,12 @@ async fn a_factory_takes_a_key_by_put_and_while_it_is_empty() {
     lab.arm("PUT", &id, Some(json!({ "location": "uksouth" }))).await.expect(200);
     let patched = lab.arm("PATCH", &id, Some(json!({ "properties": body["properties"] }))).await.expect(200).body;
     assert_eq!(patched["properties"]["encryption"], Value::Null, "a PATCH cannot carry it");
-    let pipeline = format!("{id}/pipelines/p1");
-    lab.arm("PUT", &pipeline, Some(json!({ "properties": { "activities": [] } }))).await.expect(200);
-    lab.arm("PUT", &id, Some(body.clone())).await.refused(400, "EncryptionNotSupportedOnExistingResource");
-    lab.arm("DELETE", &pipeline, None).await.expect(200);
+    for artefact in ["pipelines", "linkedservices", "dataflows", "datasets"] {
+        let inside = format!("{id}/{artefact}/one");
+        lab.arm("PUT", &inside, Some(json!({ "properties": {} }))).await.expect(200);
+        lab.arm("PUT", &id, Some(body.clone())).await.refused(400, "EncryptionNotSupportedOnExistingResource");
+        lab.arm("DELETE", &inside, None).await.expect(200);
+    }
     lab.arm("PUT", &id, Some(body)).await.expect(200);
 }
 
