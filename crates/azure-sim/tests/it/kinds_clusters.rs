@@ -55,6 +55,12 @@ async fn container_groups_and_hadoop_clusters_are_made_with_their_key() {
     let plain = json!({ "location": "uksouth", "identity": lab.user_identity(), "properties": {
         "clusterVersion": "4.0", "osType": "Linux", "tier": "Standard", "clusterDefinition": { "kind": "Hadoop" } } });
     let with_key = with(&plain, "diskEncryptionProperties", disks);
+    // The bypass for trusted services does not help it: its own address must be admitted.
+    let refused = lab.arm("PUT", &lab.resource_id(HADOOP, "hadoop0"), Some(with_key.clone())).await;
+    refused.refused(400, "KeyVaultAuthenticationFailure");
+    let rules = json!({ "properties": { "networkAcls": { "bypass": "None", "defaultAction": "Deny",
+        "ipRules": [{ "value": "203.0.113.0/24" }, { "value": "23.99.5.239/32" }] } } });
+    lab.arm("PATCH", &lab.vault_id("kv1"), Some(rules)).await.expect(200);
     let case = Born {
         kind: HADOOP,
         name: "hadoop1",

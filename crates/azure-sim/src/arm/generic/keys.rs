@@ -182,6 +182,7 @@ fn key_use(w: &World, rule: &Cmk, resource: &Resource, named: Named) -> Result<K
         needs_no_expiry: rule.needs_no_expiry,
         region: rule.same_region.then(|| resource.location.clone()),
         retention_days: rule.retention_days,
+        comes_from: Cow::Borrowed(rule.comes_from),
         ..KeyUse::new(principal, named.vault_uri, named.key, version)
     })
 }
