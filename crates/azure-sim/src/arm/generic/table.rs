@@ -11,7 +11,7 @@ use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, Version, When}
 
 const HEAD: &str = "# The types of the generic provider
 
-Every ARM type that the generic provider plays, with the rules for its key and the files of `tests/it/` that ask for it. Written by a
+Every ARM type that the generic provider plays, with the rules for its key and the provider's own files of `tests/it/` that ask for it. Written by a
 test from the table in `src/arm/generic/kinds/`; `UPDATE_GOLDEN=1 cargo test -p azure-sim --lib types_md` rewrites it. Facts that are
 UNVERIFIED are told in the README and beside the entries.
 
@@ -25,7 +25,7 @@ UNVERIFIED are told in the README and beside the entries.
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 ";
 
-/// A file of tests: its name and its text.
+/// The files of tests that are the generic provider's: name and text.
 struct Tests(Vec<(String, String)>);
 
 impl Tests {
@@ -39,6 +39,7 @@ impl Tests {
                 let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
                 (name, fs::read_to_string(path).expect("is text"))
             })
+            .filter(|(name, _)| name.starts_with("generic") || name.starts_with("kinds_"))
             .collect();
         files.sort();
         Self(files)
