@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 
 use azure_sim::{Filter, Lag, Propagation, Rule, faults};
 use cmk::domain::codes::Code;
-use cmk::domain::failure::Failure;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobState, StepState};
 use cmk::domain::retry::MAX_ATTEMPTS;
 use cmk::engine::crash::{CrashPoint, CrashPoints};
 use cmk::engine::turn::TurnEnd;
 use cmk::engine::{Worker, WorkerSettings};
-use cmk::steps::WaitReason;
 use cmk::store::notify::NewsHub;
 use cmk::store::{CancelOutcome, Event, HeldLease, Job, LeaseLost, RetryOutcome, StepRow};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::late::every_write;
 use crate::support::process::eventually;
 use crate::support::world::World;
 
@@ -248,22 +247,9 @@ async fn two_workers_share_twenty_jobs_and_do_each_once() {
 /// Every write that a worker can attempt; all are refused and leave no trace.
 async fn assert_locked_out(world: &World, lease: HeldLease) {
     let before = (world.job(lease.job).await, world.events(lease.job).await);
-    let (store, facts) = (&world.store, before.0.facts.clone());
-    let (ordinal, name) = (2, before.0.steps[2].planned.name.as_str());
-    let (reason, second) = (WaitReason::new("retry", "late"), Duration::from_secs(1));
-    let failure = Failure::new(Code::AzureUnavailable, "late");
-    let refused = [
-        store.record_step_started(lease, ordinal, name, true).await,
-        store.record_step_done(lease, ordinal, name, true, &facts, false).await,
-        store.record_step_done(lease, ordinal, name, true, &facts, true).await,
-        store.record_step_wait(lease, ordinal, name, second, &reason, None, None, true).await,
-        store.record_step_wait(lease, ordinal, name, second, &reason, None, Some(&failure), false).await,
-        store.record_failed(lease, ordinal, name, &failure).await,
-        store.record_cancelled(lease).await,
-        store.release_job(lease).await,
-    ];
-    for (nth, recorded) in refused.into_iter().enumerate() {
-        assert_eq!(recorded.expect("the database answers"), Err(LeaseLost), "write {nth}");
+    let store = &world.store;
+    for write in every_write(&before.0, lease) {
+        assert_eq!(store.record(&write).await.expect("the database answers"), Err(LeaseLost), "{write:?}");
     }
     let renewed = store.renew_leases(&[lease], Duration::from_secs(60)).await.expect("the database answers");
     assert!(renewed.is_empty(), "{renewed:?}");
