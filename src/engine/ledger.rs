@@ -127,7 +127,8 @@ impl Ledger {
     ) {
         let Some(step) = self.steps.get_mut(index) else { return };
         let known = step.wait_reason.as_ref().is_some_and(|r| r.code == reason.code);
-        let next = now + after;
+        // In whole microseconds, as the database keeps it: a job that is due has a step that is due.
+        let next = now + Duration::from_micros(u64::try_from(after.as_micros()).unwrap_or(u64::MAX / 2));
         let event = match &failure {
             Some(failure) => {
                 Some((EventKind::StepRetrying, json!({ "failure": failure, "nextLookAt": rfc3339(next) })))

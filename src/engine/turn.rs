@@ -345,9 +345,11 @@ impl Turn<'_> {
         }
     }
 
-    /// The time: the database's at the claim and the time since then, so that workers whose clocks differ agree.
+    /// The time: the database's at the claim and the time since then, so that workers whose clocks differ agree. In whole
+    /// microseconds, as the database keeps it.
     fn now(&self) -> OffsetDateTime {
-        self.store.clock().pinned().unwrap_or_else(|| self.claimed_at + self.held.age())
+        let now = self.store.clock().pinned().unwrap_or_else(|| self.claimed_at + self.held.age());
+        now - Duration::from_nanos(u64::from(now.nanosecond() % 1000))
     }
 }
 

@@ -104,8 +104,8 @@ impl Store {
     /// Queues a failed job again. Every step is pending: finished ones are looked at again, not trusted.
     pub async fn retry_job(&self, id: JobId, by: &str) -> Result<RetryOutcome, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let row: Option<(Option<String>, i16)> =
-            sqlx::query_as("select state, steps_total from jobs where id = $1 for update")
+        let row: Option<(Option<String>, Option<Json<Vec<StoredStep>>>)> =
+            sqlx::query_as("select state, steps from jobs where id = $1 for update")
                 .bind(id.0)
                 .fetch_optional(&mut *tx)
                 .await?;
@@ -114,7 +114,7 @@ impl Store {
             drop(tx);
             return Ok(self.get_mark(id).await?.map_or(RetryOutcome::NotFound, |m| RetryOutcome::NotFailed(m.state)));
         }
-        let steps = Json(vec![StoredStep::default(); usize::from(steps.unsigned_abs())]);
+        let steps: Vec<_> = steps.map(|s| s.0).unwrap_or_default().into_iter().map(StoredStep::again).collect();
         let queued: Result<(i64, OffsetDateTime), sqlx::Error> = sqlx::query_as(
             "insert into job_runs (job_id, target_key, state, run_after, updated_at, claim_no, facts, steps, steps_total,
                                    event_seq, version)
@@ -125,7 +125,7 @@ impl Store {
         )
         .bind(id.0)
         .bind(self.now())
-        .bind(steps)
+        .bind(Json(steps))
         .fetch_one(&mut *tx)
         .await;
         let (seq, now) = match queued {

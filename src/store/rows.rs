@@ -229,6 +229,11 @@ impl StoredStep {
         }
     }
 
+    /// A step of a job that is tried again: it is begun anew, and its looks go on counting.
+    pub(super) fn again(self) -> Self {
+        Self { looks: self.looks, ..Self::default() }
+    }
+
     fn with(self, ordinal: i16, planned: PlannedStep) -> StepRow {
         StepRow {
             ordinal,

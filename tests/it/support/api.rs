@@ -205,7 +205,9 @@ impl TestApi {
     pub async fn wait(&self, id: JobId, after: Duration) {
         let (job, _) = self.claim(id).await;
         let mut ledger = Ledger::open(&job);
-        let reason = WaitReason::new("resource-busy", "somebody changes it");
+        // Another reason than last time, so that each wait is told.
+        let before = job.steps[0].wait_reason.as_ref().is_some_and(|r| r.code == "resource-busy");
+        let reason = WaitReason::new(if before { "read-lag" } else { "resource-busy" }, "somebody changes it");
         ledger.start(0, self.clock.now());
         ledger.wait_for(0, after, reason.clone(), None, None, self.clock.now());
         self.record(&ledger.write(Next::Waiting { after, reason })).await;
