@@ -214,7 +214,10 @@ async fn check_point(world: &mut World, way: Way, want: &Undisturbed, fault: Fau
     assert_eq!(job.state, JobState::Succeeded, "{what}: {:?}", job.failure);
     if fault == Fault::Throttled {
         // A step that runs at the same time goes on with other requests.
-        let mut after = entries.iter().filter(|e| e.seq > hit.seq && told(e) == at.request);
+        let mut after = entries.iter().filter(|e| {
+            e.seq > hit.seq
+                && (&e.method, &e.host, &e.path, &e.query) == (&hit.method, &hit.host, &hit.path, &hit.query)
+        });
         let early = after.find(|e| e.time < hit.time + Duration::from_secs(RETRY_AFTER));
         assert_eq!(early.map(told), None, "{what}: asked before Retry-After was over");
     }
