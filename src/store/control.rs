@@ -104,17 +104,19 @@ impl Store {
     /// Queues a failed job again. Every step is pending: finished ones are looked at again, not trusted.
     pub async fn retry_job(&self, id: JobId, by: &str) -> Result<RetryOutcome, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let row: Option<(Option<String>, Option<Json<Vec<StoredStep>>>)> =
-            sqlx::query_as("select state, steps from jobs where id = $1 for update")
-                .bind(id.0)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let Some((state, steps)) = row else { return Ok(RetryOutcome::NotFound) };
-        if state.as_deref() != Some(JobState::Failed.as_str()) {
+        // Only a job that has ended has steps and a state in its own row.
+        let row: Option<(bool, Json<Vec<StoredStep>>)> = sqlx::query_as(
+            "select coalesce(state = 'failed', false), coalesce(steps, '[]') from jobs where id = $1 for update",
+        )
+        .bind(id.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((failed, Json(steps))) = row else { return Ok(RetryOutcome::NotFound) };
+        if !failed {
             drop(tx);
             return Ok(self.get_mark(id).await?.map_or(RetryOutcome::NotFound, |m| RetryOutcome::NotFailed(m.state)));
         }
-        let steps: Vec<_> = steps.map(|s| s.0).unwrap_or_default().into_iter().map(StoredStep::again).collect();
+        let steps: Vec<_> = steps.into_iter().map(StoredStep::again).collect();
         let queued: Result<(i64, OffsetDateTime), sqlx::Error> = sqlx::query_as(
             "insert into job_runs (job_id, target_key, state, run_after, updated_at, claim_no, facts, steps, steps_total,
                                    event_seq, version)

@@ -306,6 +306,41 @@ async fn assert_given_back(world: &World, id: JobId) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_that_need_nothing_of_each_other_run_at_the_same_time() {
+    let world = World::instant().await;
+    let stuck = Rule::once("PUT", "*/vaults/kvcmkdemo1", faults::Action::Delay { millis: 1_500 });
+    world.sim.faults().add(stuck).expect("there is room");
+    let job = world.succeed(&world.seed()).await;
+    let at = |name: &str| step(&job, name).ordinal;
+    let events = history(&world, job.id).await;
+    let seq = |kind: &str, name: &str| {
+        let found = events.iter().find(|e| e.kind == kind && e.step.as_deref() == Some(name));
+        found.map(|e| e.seq).expect("it is told")
+    };
+    assert!(
+        seq("step-done", "ensure-identity") < seq("step-done", "ensure-key-store"),
+        "the slow one was not waited for"
+    );
+    assert!(at("ensure-key-store") < at("ensure-identity"));
+    assert!(seq("step-done", "ensure-key-store") < seq("step-started", "grant-own-access"), "what needs it came after");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_lets_what_runs_beside_it_end_without_new_changes() {
+    let world = World::instant().await;
+    let denied = faults::status(403, "RequestDisallowedByPolicy");
+    world.sim.faults().add(Rule::always("PUT", "*/userAssignedIdentities/*", denied)).expect("there is room");
+    let slow = Rule::once("GET", "*/vaults/kvcmkdemo1", faults::Action::Delay { millis: 700 });
+    world.sim.faults().add(slow).expect("there is room");
+    let job = world.provision(&world.seed()).await;
+    assert_eq!(job.state, JobState::Failed, "{:?}", job.failure);
+    assert_eq!(step(&job, "ensure-identity").state, StepState::Failed);
+    assert_eq!(step(&job, "ensure-key-store").state, StepState::Pending);
+    let made = world.sim.journal().count(&Filter { changed: Some(true), ..Filter::on("PUT", "*/vaults/*") });
+    assert_eq!(made, 0, "no change was begun after the failure");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_drains_gives_the_job_back_between_two_steps() {
     let world = World::instant().await;
     let id = world.submit(&world.seed()).await;

@@ -12,7 +12,7 @@ use cmk::services::rules;
 use cmk::steps::WaitReason;
 use cmk::store::notify::{News, NewsHub};
 use cmk::store::{
-    Accepted, CancelOutcome, HeldLease, IdempotencyKey, JobFilter, LeaseLost, MigrationState, NewJob, Next, Store,
+    Accepted, CancelOutcome, HeldLease, IdempotencyKey, Job, JobFilter, LeaseLost, MigrationState, NewJob, Next, Store,
 };
 use serde_json::json;
 use time::macros::datetime;
@@ -25,19 +25,22 @@ use crate::support::world::{migrate, parse};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-struct Jobs {
+/// A store on a database of its own.
+pub struct Jobs {
     store: Store,
     database: TestDatabase,
 }
 
 impl Jobs {
-    async fn start() -> Self {
+    /// An empty one.
+    pub async fn start() -> Self {
         let database = TestDatabase::new(migrate).await;
         let clock = Clock::manual(datetime!(2026-01-01 00:00 UTC));
         Self { store: Store::new(database.pool.clone(), clock), database }
     }
 
-    async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
+    /// Accepts a job for an account that exists, under a key of a vault that exists.
+    pub async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
         let group = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
         let request = parse(&json!({
             "target": { "resourceId": format!("{group}/Microsoft.Storage/storageAccounts/{account}") },
@@ -155,6 +158,55 @@ async fn a_late_writer_writes_nothing() {
     assert!(store.renew_leases(&[old], LEASE).await.expect("it answers").is_empty());
     assert_eq!(jobs.all_of(id).await, before, "nothing was written");
     assert_eq!(store.renew_leases(&[old, new], LEASE).await.expect("it answers"), HashMap::from([(new, false)]));
+}
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_is_written_once() {
+    let jobs = Jobs::start().await;
+    // The running one last: it stays claimed.
+    for next in [Next::Queued, Next::Succeeded, Next::Cancelled, Next::Running] {
+        let id = jobs.insert("st1").await;
+        let lease = jobs.claim(1).await[0];
+        let job = jobs.store.get_job(id).await.expect("it answers").expect("it exists");
+        let (mut ledger, now) = (Ledger::open(&job), jobs.store.clock().now());
+        ledger.start(0, now);
+        let write = ledger.write(next);
+        for _ in 0..3 {
+            assert_eq!(jobs.store.record(&write).await.expect("it answers"), Ok(()), "{:?}", write.next);
+        }
+        let told = jobs.store.list_events(id, 0, 100).await.expect("it answers");
+        assert_eq!(told.len(), 1 + write.events.len(), "{told:?}");
+        let job = jobs.store.get_job(id).await.expect("it answers").expect("it exists");
+        assert_eq!((job.state, job.event_seq), (write.next.state(), i64::try_from(told.len()).expect("few")));
+        // Under the number that follows the worker goes on, and only it.
+        assert_eq!(
+            jobs.store.record(&ledger.write(Next::Running)).await.is_ok_and(|r| r.is_ok()),
+            job.state == JobState::Running
+        );
+        jobs.store.request_cancel(lease.job, "test").await.expect("it answers");
+    }
+}
+
+#[tokio::test]
+async fn writes_of_many_jobs_are_one_batch_and_a_late_one_spoils_no_other() {
+    let jobs = Jobs::start().await;
+    for n in 0..10 {
+        jobs.insert(&format!("st{n}")).await;
+    }
+    let late = jobs.claim(3).await;
+    jobs.store.clock().advance(LEASE + Duration::from_millis(1));
+    let mut writes = Vec::new();
+    for lease in jobs.claim(10).await {
+        let job = jobs.store.get_job(lease.job).await.expect("it answers").expect("it exists");
+        let late = late.iter().any(|l| l.job == lease.job);
+        let mut ledger = Ledger::open(&Job { claim_no: if late { 1 } else { job.claim_no }, ..job });
+        ledger.start(0, jobs.store.clock().now());
+        let next = if writes.len() % 2 == 0 { Next::Running } else { Next::Succeeded };
+        writes.push((ledger.write(next), late));
+    }
+    let recorded = jobs.store.record_all(&writes.iter().map(|w| &w.0).collect::<Vec<_>>()).await.expect("it answers");
+    let want: Vec<_> = writes.iter().map(|w| if w.1 { Err(LeaseLost) } else { Ok(()) }).collect();
+    assert_eq!((recorded, writes.len()), (want, 10));
 }
 
 #[tokio::test]
