@@ -335,7 +335,7 @@ fn bring_back(w: &mut World, key: &str, now: OffsetDateTime) -> Result<Vault, Fa
     Ok(vault)
 }
 
-const NAME_BODY: &[Member] = &[must("name", Shape::Text), may("type", Shape::Text)];
+const NAME_BODY: &[Member] = &[must("name", Shape::Text), must("type", Shape::OneOf(&[KIND]))];
 
 /// `checkNameAvailability`: soft-deleted names count as taken.
 pub(crate) fn check_name(asked: &Asked<'_>) -> Outcome {

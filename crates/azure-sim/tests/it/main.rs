@@ -16,4 +16,5 @@ mod seed_flow;
 mod soft_delete;
 mod tokens;
 mod truth;
+mod vault_more;
 mod visibility;
