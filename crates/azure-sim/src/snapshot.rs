@@ -44,6 +44,10 @@ pub(crate) fn full(shared: &Shared) -> Value {
             "identities": w.identities.values().map(|i| json!({
                 "id": i.id, "principalId": i.principal_id, "clientId": i.client_id,
             })).collect::<Vec<_>>(),
+            // Microsoft Graph is not played: this is where object ids of Azure's own applications are found.
+            "principals": w.principals.values().map(|p| json!({
+                "objectId": p.object_id, "appId": p.app_id, "displayName": p.name,
+            })).collect::<Vec<_>>(),
             "vaults": vaults,
             "managedHsms": hsms,
             "deletedManagedHsms": w.deleted_hsms.values().map(|d| d.render(&shared.options.subscription_id)).collect::<Vec<_>>(),

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::arm::generic::{self, resource::Resource, soft::Deleted};
+use crate::arm::governance::Governance;
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -27,6 +28,8 @@ use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
 use crate::storage::Storehouse;
+use crate::throttle::Throttle;
+use crate::tuning::Tuning;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -37,6 +40,9 @@ pub(crate) struct Shared {
     pub faults: Faults,
     pub options: Options,
     pub addresses: Addresses,
+    pub throttle: Throttle,
+    /// Beside the world, as what runs under the world's lock asks it too.
+    pub tuning: Mutex<Tuning>,
     pub signer: Arc<crate::entra::tokens::Signer>,
     /// Wakes `cmk::keeper` when data keys are to be rewrapped.
     pub rewrap: tokio::sync::Notify,
@@ -50,6 +56,11 @@ impl Shared {
             self.rewrap.notify_one();
         }
         f(&mut world)
+    }
+
+    /// The settings in force.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
@@ -71,6 +82,7 @@ impl Shared {
             *w = World::new(&self.options, now);
             w.propagation = propagation;
         });
+        self.throttle.refill();
         self.faults.clear();
         self.journal.clear();
     }
@@ -134,6 +146,8 @@ pub(crate) struct World {
     pub principals: BTreeMap<String, Principal>,
     /// By id.
     pub operations: BTreeMap<String, Operation>,
+    /// Registrations, locks, policies: what ARM keeps beside the resources.
+    pub governance: Governance,
     /// Virtual networks, private endpoints and where callers stand.
     pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
@@ -162,6 +176,7 @@ impl World {
             roles: roles::built_in(),
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
+            governance: Governance::new(&options.unregistered, now),
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: StdRng::seed_from_u64(options.seed),
@@ -280,6 +295,7 @@ impl World {
         for v in self.vaults.values_mut() {
             v.settle(now);
         }
+        self.governance.settle(now);
         for h in self.hsms.values_mut() {
             h.settle(now);
         }

@@ -2,8 +2,6 @@
 //! `storage_cmk`, the key checks are `crate::cmk`, what hangs under an account is `storage_children`, its data plane is
 //! `crate::storage`.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -13,9 +11,10 @@ use crate::arm::operations::{self, Ending};
 use crate::arm::shape::{Mode, accept};
 use crate::arm::storage_body::BODY;
 use crate::arm::storage_children::{blob_service, file_service, keys};
-use crate::arm::storage_cmk::{Encryption, Source, failure};
+use crate::arm::storage_cmk::{Encryption, failure};
+use crate::arm::storage_custody::{self as custody, Custody, Present};
 use crate::arm::{Asked, no_method};
-use crate::cmk::{self, DataKey, Hold, KeyUse, Refusal, Usable};
+use crate::cmk::{self, KeyUse, Usable};
 use crate::http::{Failure, Outcome, Reply, rfc3339};
 use crate::propagation::{Due, reached};
 use crate::rbac::assignments::at_or_above;
@@ -92,7 +91,7 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         ("GET", [name], _) => get(asked, group, name, "read", |w, a| a.render(w, asked.shared, call.now)),
         ("PUT" | "PATCH", [name], _) => write(asked, group, name).await,
         ("DELETE", [name], _) => delete(asked, group, name),
-        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", |w, a| keys(w, a)),
+        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", keys),
         ("GET", [name, ..], ["blobservices", "default"]) => {
             get(asked, group, name, "blobServices/read", |_, a| blob_service(a))
         }
@@ -155,52 +154,23 @@ struct Draft {
     account: Account,
     wanted: Option<Wanted>,
     found: Option<(Usable, KeyUse)>,
-    /// Whether the account is under a customer's key at present.
-    held: bool,
-    new: bool,
-}
-
-/// Whose key the account's data key lies under after a write.
-enum Custody {
-    Unchanged,
-    Customer(Box<Hold>),
-    Service(Arc<DataKey>),
+    present: Present,
 }
 
 /// PUT and PATCH. The key is checked before anything is accepted, so a refused create leaves no account behind; the
 /// wrapping itself runs between two looks at the world, and the second look decides.
 async fn write(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
     let first = asked.shared.world(|w| draft(asked, w, group, name))?;
-    let (held, new) = (first.held, first.new);
-    let custody = custody(asked, first).await.map_err(failure)?;
+    let present = first.present;
+    let custody = custody::prepare(asked, &first.account, first.found, present).await.map_err(failure)?;
     asked.shared.world(|w| {
         let draft = draft(asked, w, group, name)?;
         // The data key was taken from where it lay at the first look.
-        if (draft.held, draft.new) != (held, new) {
+        if draft.present != present {
             return Err(busy(name));
         }
         commit(asked, w, draft, custody)
     })
-}
-
-/// Moves the data key to where the write wants it. An account has the same data key all its life, so that what it stores
-/// stays readable. To go over to another key or back to the service's own the present key must be usable.
-async fn custody(asked: &Asked<'_>, draft: Draft) -> Result<Custody, Refusal> {
-    let (account, now) = (&draft.account, asked.call.now);
-    let Some((found, key_use)) = draft.found else {
-        let back = draft.held && account.encryption.source == Source::Platform;
-        return Ok(if back {
-            Custody::Service(cmk::open(asked.shared, &account.id).await?)
-        } else {
-            Custody::Unchanged
-        });
-    };
-    let own = asked.shared.world(|w| w.storehouses.get(&account.name).and_then(Storehouse::data_key));
-    let hold = match own {
-        Some(data_key) if !draft.new => Hold::with(&data_key, &found, key_use, now).await?,
-        _ => cmk::prepare(asked.shared, &account.id, &found, key_use, now).await?,
-    };
-    Ok(Custody::Customer(Box::new(hold)))
 }
 
 /// Code UNVERIFIED.
@@ -259,8 +229,12 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
         Some(_) if !new && untouched(&body) => None,
         Some(wanted) => Some((cmk::check(w, &asked.shared.addresses, &wanted, now).map_err(failure)?, wanted)),
     };
-    let held = w.hold(&account.id).is_some();
-    Ok(Draft { account, wanted, found, held, new })
+    let present = match w.hold(&account.id) {
+        _ if new => Present::New,
+        Some(_) => Present::Held,
+        None => Present::Platform,
+    };
+    Ok(Draft { account, wanted, found, present })
 }
 
 fn untouched(body: &Map<String, Value>) -> bool {
@@ -335,14 +309,14 @@ fn apply(account: &mut Account, body: &Map<String, Value>, partial: bool) -> Res
 
 fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft, custody: Custody) -> Outcome {
     let now = asked.call.now;
-    let Draft { mut account, wanted, new, .. } = draft;
+    let Draft { mut account, wanted, present, .. } = draft;
     let key = account.name.clone();
     if let Some(wanted) = wanted {
         let (id, name) = (account.id.clone(), account.name.clone());
         account.identity.apply(w, wanted, &id, &name, now);
     }
-    if !new {
-        let changed = settle(w, &account, custody, now);
+    if present != Present::New {
+        let changed = custody::settle(w, &account, custody, now);
         if changed || w.accounts.get(&key) != Some(&account) {
             asked.call.touch();
         }
@@ -358,31 +332,11 @@ fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft, custody: Custody) -> O
     if !op.fails {
         account.ready_from = op.ends;
         w.storehouses.insert(account.name.clone(), Storehouse::on_platform());
-        settle(w, &account, custody, now);
+        custody::settle(w, &account, custody, now);
         w.accounts.insert(key, account);
         asked.call.touch();
     }
     Ok(operations::accepted(asked.shared, asked.call, &path))
-}
-
-/// Puts the data key where it was moved to; whether that changed the key in use.
-fn settle(w: &mut World, account: &Account, custody: Custody, now: OffsetDateTime) -> bool {
-    let Some(store) = w.storehouses.get_mut(&account.name) else {
-        return false;
-    };
-    match custody {
-        Custody::Unchanged => false,
-        Custody::Customer(hold) => {
-            store.give_up();
-            let same = w.hold(&account.id).is_some_and(|h| h.kid == hold.kid);
-            w.set_hold(&account.id, *hold, now);
-            !same
-        }
-        Custody::Service(data_key) => {
-            store.keep(&data_key);
-            w.drop_hold(&account.id).is_some()
-        }
-    }
 }
 
 fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
@@ -398,6 +352,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         w.accounts.remove(&account.name);
         w.storehouses.remove(&account.name);
         w.drop_hold(&account.id);
+        crate::arm::generic::remove_under(w, &account.id, asked.call.now);
         w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))

@@ -29,7 +29,9 @@ pub(crate) fn check(asked: &Asked<'_>, w: &World, properties: &Map<String, Value
         if !lenient && !found.has_endpoint(SERVICE) {
             return Err(invalid(
                 "SubnetsHaveNoServiceEndpointsConfigured",
-                &format!("Subnets {name} of virtual network {network} do not have ServiceEndpoints for {SERVICE} resources configured. Add {SERVICE} to subnet's ServiceEndpoints collection before trying to ACL {SERVICE} resources to these subnets.."),
+                &format!(
+                    "Subnets {name} of virtual network {network} do not have ServiceEndpoints for {SERVICE} resources configured. Add {SERVICE} to subnet's ServiceEndpoints collection before trying to ACL {SERVICE} resources to these subnets.."
+                ),
             ));
         }
     }
@@ -41,6 +43,8 @@ fn invalid(code: &str, text: &str) -> Failure {
     Failure::new(
         400,
         "VirtualNetworkNotValid",
-        format!("Operation on Virtual Network could not be performed. StatusCode: 400 (BadRequest). Error Code: {code}. Error Message: {text}"),
+        format!(
+            "Operation on Virtual Network could not be performed. StatusCode: 400 (BadRequest). Error Code: {code}. Error Message: {text}"
+        ),
     )
 }

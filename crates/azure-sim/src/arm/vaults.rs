@@ -7,7 +7,6 @@ use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
 use crate::arm::network::connections;
-use crate::arm::paging::page;
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
@@ -111,7 +110,7 @@ pub(crate) fn list(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
             .filter(|v| at_or_above(&scope, &v.id) && reached(v.visible_from, asked.call.now))
             .map(|v| show(asked, w, v))
             .collect();
-        page(asked.call, rows)
+        Ok(Reply::list(rows))
     })
 }
 

@@ -270,3 +270,40 @@ async fn sealed_bytes_open_only_under_the_same_key_and_name() {
         assert_eq!(key.unseal(bound, &sealed), None);
     }
 }
+
+#[tokio::test]
+async fn the_keeper_rewraps_the_same_data_key_for_a_service_whose_data_nobody_opens() {
+    let sim = crate::Simulator::start(Options::default()).await.expect("it starts");
+    sim.clock().freeze();
+    let (made, first, _) = world(json!(["get", "wrapKey", "unwrapKey"]));
+    let now = sim.clock().now();
+    let wanted = {
+        let names = &sim.shared.addresses;
+        KeyUse { vault_uri: names.url("kv.vault"), ..key_use() }
+    };
+    let found = sim.shared.world(|w| {
+        w.vaults = made.vaults.clone();
+        check(w, &sim.shared.addresses, &wanted, now).expect("the key may be used")
+    });
+    let hold = Hold::take(&found, wanted, now).await.expect("the key wraps");
+    let before = DataKey::unwrap(first, hold.wrapped().1.to_vec()).await.expect("it unwraps");
+    let second = Arc::new(Material::rsa(2048, false).expect("a key is made"));
+    sim.shared.world(|w| {
+        w.set_hold(THING, hold, now);
+        key(w).versions.push(version("v2", &second, &["wrapKey", "unwrapKey"]));
+    });
+    sim.clock().advance(std::time::Duration::from_secs(24 * 3600));
+    let wrapped = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        loop {
+            let hold = sim.shared.world(|w| w.hold(THING).expect("held").clone());
+            if hold.wrapped().0 == "v2" {
+                return hold.wrapped().1.to_vec();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let wrapped = wrapped.await.expect("the keeper rewraps");
+    let after = DataKey::unwrap(second, wrapped).await.expect("the new version unwraps");
+    assert_eq!(after.bytes(), before.bytes());
+    sim.shutdown().await;
+}

@@ -10,7 +10,7 @@ use crate::keyvault::crypto::Material;
 use crate::keyvault::holder::{Holder, Zone};
 use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
-use crate::keyvault::{Asked, pool, rotation_policy};
+use crate::keyvault::{Asked, key_policy, pool, rotation_policy};
 use crate::propagation::reached;
 use crate::state::World;
 
@@ -115,6 +115,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
         let vault = pass(asked, w, "keys/create/action", Some(name), "create")?;
         let wanted = read_create(asked, vault, name)?;
         room(asked, vault, name)?;
+        key_policy::require(w, vault, name, &key_body::object(asked.call, false)?, asked.call.now)?;
         Ok::<_, Failure>(wanted)
     })?;
     let material = make(asked, &wanted.kind).await?;

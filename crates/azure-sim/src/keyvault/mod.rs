@@ -8,6 +8,7 @@ pub(crate) mod deleted;
 pub(crate) mod holder;
 pub(crate) mod key_body;
 pub(crate) mod key_model;
+pub(crate) mod key_policy;
 pub(crate) mod keys;
 pub(crate) mod operations;
 pub(crate) mod pool;

@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest, Md5};
+use md_5::{Digest, Md5};
 
 use crate::http::{Failure, Outcome, Raw, Reply};
 use crate::storage::auth::Need;

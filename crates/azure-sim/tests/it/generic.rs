@@ -314,9 +314,7 @@ async fn azures_own_principals_are_found_by_their_application() {
     lab.ground().await;
     let graph = format!("https://graph.{}", lab.sim.vault_suffix().trim_start_matches("vault."));
     let token = lab.token(&format!("{graph}//.default")).await;
-    let url = format!(
-        "{graph}/v1.0/servicePrincipals?$filter=appId%20eq%20'a232010e-820c-4083-83bb-3ace5fc29d0b'"
-    );
+    let url = format!("{graph}/v1.0/servicePrincipals?$filter=appId%20eq%20'a232010e-820c-4083-83bb-3ace5fc29d0b'");
     let found = lab.send("GET", &url, &token, None).await.expect(200).body;
     assert_eq!(found["value"][0]["displayName"], "Azure Cosmos DB");
     let id = found["value"][0]["id"].as_str().expect("an object id");

@@ -94,7 +94,9 @@ async fn subdomains_are_set_once_and_belong_to_one() {
     let mut rules = account("x");
     rules["properties"] = json!({ "networkAcls": { "defaultAction": "Deny" } });
     lab.arm("PUT", &other, Some(rules)).await.refused(400, "BadRequest");
-    lab.arm("PUT", &other, Some(json!({ "location": "uksouth", "kind": "OpenAI" }))).await.refused(400, "InvalidRequestContent");
+    lab.arm("PUT", &other, Some(json!({ "location": "uksouth", "kind": "OpenAI" })))
+        .await
+        .refused(400, "InvalidRequestContent");
 }
 
 #[tokio::test]

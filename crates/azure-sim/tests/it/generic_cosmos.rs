@@ -148,8 +148,7 @@ async fn a_missing_grant_fails_the_operation_and_the_account() {
     assert_eq!(read(&lab).await["provisioningState"], "Failed");
     let graph = format!("https://graph.{}", lab.sim.vault_suffix().trim_start_matches("vault."));
     let token = lab.token(&format!("{graph}/.default")).await;
-    let url =
-        format!("{graph}/v1.0/servicePrincipals?$filter=appId+eq+'a232010e-820c-4083-83bb-3ace5fc29d0b'");
+    let url = format!("{graph}/v1.0/servicePrincipals?$filter=appId+eq+'a232010e-820c-4083-83bb-3ace5fc29d0b'");
     let found = lab.send("GET", &url, &token, None).await.expect(200).body;
     lab.grant(9, ENCRYPTION_USER, found["value"][0]["id"].as_str().expect("an id")).await.expect(201);
     let again = lab.arm("PUT", &id(&lab), Some(first_party)).await.expect(200);

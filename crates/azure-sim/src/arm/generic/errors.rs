@@ -22,7 +22,10 @@ fn common(trouble: &Trouble) -> Said {
         }
         Trouble::Missing(at) => bad(
             "InvalidEncryptionSettings",
-            &format!("The encryption settings are incomplete: '{}' is missing.", at.trim_start_matches('/').replace('/', ".")),
+            &format!(
+                "The encryption settings are incomplete: '{}' is missing.",
+                at.trim_start_matches('/').replace('/', ".")
+            ),
         ),
         Trouble::VersionMissing => {
             bad("InvalidKeyVersion", "The identifier of the customer-managed key must have a version.")
@@ -46,7 +49,9 @@ fn common(trouble: &Trouble) -> Said {
             bad("EncryptionCannotBeDisabled", "Customer-managed key encryption cannot be disabled once it is enabled.")
         }
         Trouble::OtherVault => bad("InvalidKeyVault", "The customer-managed key must stay in its key vault."),
-        Trouble::TooLong => bad("InvalidKeyIdentifier", "The names of the key vault and the key are too long together."),
+        Trouble::TooLong => {
+            bad("InvalidKeyIdentifier", "The names of the key vault and the key are too long together.")
+        }
     }
 }
 

@@ -215,6 +215,17 @@ fn of_identity(w: &World, looks: &Looks, identity: &IdentityBlock, body: &Value)
             Some(id) => attached(id),
             None => identity.system.clone(),
         },
+        Looks::ArmIdElse(at, app) => match pointer::text(body, at) {
+            Some(id) => attached(id),
+            None => crate::entra::first_party::object_id(w, app),
+        },
+        Looks::NamedById(at) => {
+            w.identities.get(&pointer::text(body, at)?.to_lowercase()).map(|i| i.principal_id.clone())
+        }
+        Looks::NamedByClient(at) => {
+            let client = pointer::text(body, at)?;
+            w.identities.values().find(|i| i.client_id.eq_ignore_ascii_case(client)).map(|i| i.principal_id.clone())
+        }
         Looks::ClientId(at) => match pointer::text(body, at) {
             Some(client) => identity
                 .user
@@ -259,7 +270,8 @@ mod tests {
         assert_eq!(split("https://v.vault.localhost:8443/keys/k"), named("https://v.vault.localhost:8443/", "k", ""));
         assert_eq!(split("https://v.vault.test/keys/k/0a"), named("https://v.vault.test/", "k", "0a"));
         assert_eq!(split("https://v.vault.test/keys/k/"), named("https://v.vault.test/", "k", ""));
-        for bad in ["", "k", "https://v.vault.test/", "https://v/secrets/k", "https://v/keys/", "https://v/keys/k/1/2"] {
+        for bad in ["", "k", "https://v.vault.test/", "https://v/secrets/k", "https://v/keys/", "https://v/keys/k/1/2"]
+        {
             assert_eq!(split(bad), Err(Trouble::Key(Refusal::BadUri)), "{bad}");
         }
         assert_eq!(label("https://kv-1.vault.localhost:8443/"), "kv-1");

@@ -269,6 +269,7 @@ impl Kind {
     }
 
     /// The type of the parent, for children.
+    #[cfg(test)]
     pub fn parent(&self) -> Option<&'static str> {
         let (parent, _) = self.name.rsplit_once('/')?;
         parent.contains('/').then_some(parent)

@@ -5,7 +5,7 @@
 //! **To add a type**: put its description into `types/` (without one any body is taken), and an entry into the file of
 //! `kinds/` that fits, in its `KINDS`. Start from `Kind::tracked` (top level) or `Kind::child`, and name what differs:
 //!
-//! ```ignore
+//! ```text
 //! Kind {
 //!     naming: Naming::of(1, 98, "-"),
 //!     identities: Identities::SPACED,
@@ -24,6 +24,7 @@
 //! words for what is wrong with a key are `Cmk::words`; what it does not say itself is said by `errors::common`.
 //! Requests below a type that the table does not have are answered 501.
 
+mod body;
 mod errors;
 mod hooks;
 mod keys;
@@ -47,7 +48,7 @@ use crate::arm::no_method;
 use crate::http::{Failure, Outcome, Reply};
 use crate::state::{Shared, World};
 
-pub(crate) use remove::{gone, remove_group};
+pub(crate) use remove::{gone, remove_under};
 pub(crate) use soft::expire;
 
 use route::Route;
@@ -60,7 +61,10 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, segments: &[&str]) -> 
         Route::Action(target, action) => read::act(asked, &target, action),
         Route::NotPlayed(what) => Err(Failure::not_played(&what)),
         Route::Resource(target) => match call.method.as_str() {
-            "GET" | "HEAD" => read::get(asked, &target),
+            "GET" | "HEAD" => {
+                write::take_late(asked, &target).await;
+                read::get(asked, &target)
+            }
             "PUT" | "PATCH" => write::write(asked, &target).await,
             "DELETE" => remove::delete(asked, &target),
             _ => Err(no_method(call)),
@@ -90,9 +94,9 @@ pub(crate) fn in_tenant(asked: &Asked<'_>, rest: &[&str]) -> Option<Outcome> {
             }
             // Answered for the whole tenant: a taken name is 200, a free one 404, both without a body.
             let taken = asked.shared.world(|w| {
-                w.resources.values().any(|r| {
-                    r.kind == "Microsoft.DocumentDB/databaseAccounts" && r.name.eq_ignore_ascii_case(name)
-                })
+                w.resources
+                    .values()
+                    .any(|r| r.kind == "Microsoft.DocumentDB/databaseAccounts" && r.name.eq_ignore_ascii_case(name))
             });
             Some(Ok(Reply::empty(if taken { 200 } else { 404 })))
         }

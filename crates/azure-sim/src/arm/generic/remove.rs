@@ -73,10 +73,10 @@ pub(crate) fn remove(w: &mut World, key: &str, now: OffsetDateTime) {
     soft::keep(w, resource, now);
 }
 
-/// All of a group, whose deletion has come to its end.
-pub(crate) fn remove_group(w: &mut World, group: &str, now: OffsetDateTime) {
+/// All at or under an id: of a group, or of a resource that another module has removed.
+pub(crate) fn remove_under(w: &mut World, scope: &str, now: OffsetDateTime) {
     let inside: Vec<String> =
-        w.resources.values().filter(|r| at_or_above(group, &r.id)).map(|r| r.id.to_lowercase()).collect();
+        w.resources.values().filter(|r| at_or_above(scope, &r.id)).map(|r| r.id.to_lowercase()).collect();
     for id in inside {
         remove(w, &id, now);
     }

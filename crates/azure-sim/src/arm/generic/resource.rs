@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::arm::generic::kind::Kind;
 use crate::arm::generic::rule::{Cmk, Shown};
-use crate::arm::generic::{kinds, keys, pointer};
+use crate::arm::generic::{keys, kinds, pointer};
 use crate::arm::identity_block::IdentityBlock;
 use crate::cmk::Hold;
 use crate::http::rfc3339;
@@ -118,7 +118,8 @@ impl Resource {
             out["tags"] = Value::Object(self.tags.clone());
         }
         if let Some(mut identity) = self.identity.render(world, &shared.options.tenant_id) {
-            if let (Some(both), Some("SystemAssigned,UserAssigned")) = (kind.identities.both, identity["type"].as_str()) {
+            if let (Some(both), Some("SystemAssigned,UserAssigned")) = (kind.identities.both, identity["type"].as_str())
+            {
                 identity["type"] = both.into();
             }
             out["identity"] = identity;
@@ -145,13 +146,19 @@ impl Resource {
                 show_key(rule, hold, &mut out);
             }
         }
-        out["systemData"] = json!({
-            "createdBy": self.created_by, "createdByType": "Application", "createdAt": rfc3339(self.created),
-            "lastModifiedBy": self.modified_by, "lastModifiedByType": "Application",
-            "lastModifiedAt": rfc3339(self.modified),
-        });
+        let published = crate::arm::published::published(&kind.name.to_lowercase());
+        if published.is_none_or(|p| p.members.iter().any(|m| m.name == "systemData")) {
+            out["systemData"] = json!({
+                "createdBy": self.created_by, "createdByType": "Application", "createdAt": rfc3339(self.created),
+                "lastModifiedBy": self.modified_by, "lastModifiedByType": "Application",
+                "lastModifiedAt": rfc3339(self.modified),
+            });
+        }
         (kind.shows)(&View { world, shared, now, resource: self, kind }, &mut out);
-        out
+        match (published, out) {
+            (Some(published), Value::Object(out)) => Value::Object(published.shown(&out)),
+            (_, out) => out,
+        }
     }
 
     fn show_state(&self, kind: &Kind, out: &mut Value, now: OffsetDateTime) {
@@ -189,7 +196,6 @@ fn show_key(rule: &Cmk, hold: &Hold, out: &mut Value) {
             Shown::Lost(word) if lost.is_some() => (*word).to_owned(),
             Shown::Lost(_) => continue,
             Shown::Text(text) => text(lost).to_owned(),
-            Shown::Fixed(word) => (*word).to_owned(),
             Shown::Principal => hold.key_use.principal.clone(),
         };
         pointer::set(out, at, value.into());

@@ -57,7 +57,9 @@ pub(crate) fn route(asked: &Asked<'_>, group: &str, segments: &[&str]) -> Option
         return None;
     }
     match (walked, rest) {
-        (Walked::Collection { kind, under }, []) => (kind.extends == extended).then_some(Route::Collection(kind, under)),
+        (Walked::Collection { kind, under }, []) => {
+            (kind.extends == extended).then_some(Route::Collection(kind, under))
+        }
         (walked @ Walked::Resource { .. }, []) => {
             let target = target(walked)?;
             (target.kind.extends == extended).then_some(Route::Resource(target))
@@ -148,7 +150,8 @@ impl Target {
         let key = parent.to_lowercase();
         let now = asked.call.now;
         let found = w.resources.get(&key).filter(|r| r.visible(now)).map(|r| r.location.clone());
-        let account = || w.accounts.values().find(|a| a.id.to_lowercase() == key && a.ready(now)).map(|a| a.location.clone());
+        let account =
+            || w.accounts.values().find(|a| a.id.to_lowercase() == key && a.ready(now)).map(|a| a.location.clone());
         found.or_else(account).ok_or_else(|| {
             Failure::new(
                 404,
@@ -174,7 +177,8 @@ impl Target {
         if version.get(..10).is_none_or(|date| date >= self.kind.since) {
             return Ok(());
         }
-        let newest = crate::arm::published::published(&self.kind.name.to_lowercase()).map_or(self.kind.since, |p| p.api_version);
+        let newest =
+            crate::arm::published::published(&self.kind.name.to_lowercase()).map_or(self.kind.since, |p| p.api_version);
         Err(Failure::new(
             400,
             "NoRegisteredProviderFound",

@@ -95,6 +95,12 @@ pub(crate) enum Looks {
     ArmId(&'static str),
     /// The user-assigned identity whose client id stands there; nothing there: the system-assigned one.
     ClientId(&'static str),
+    /// The identity whose ARM id stands there; nothing there: this application's service principal of Azure's own.
+    ArmIdElse(&'static str, &'static str),
+    /// The identity whose ARM id stands there; the resource has no identities of its own.
+    NamedById(&'static str),
+    /// The identity whose client id stands there; the resource has no identities of its own.
+    NamedByClient(&'static str),
     /// Cosmos DB's string; nothing there: nobody.
     Cosmos(&'static str),
     /// The identity that the resource has: its only user-assigned one, else its system-assigned one.
@@ -141,8 +147,6 @@ pub(crate) enum Shown {
     Lost(&'static str),
     /// By the reason for which it cannot be used.
     Text(fn(Option<Refusal>) -> &'static str),
-    /// Always this.
-    Fixed(&'static str),
     /// The principal that looks at the key.
     Principal,
 }
@@ -235,11 +239,13 @@ impl Cmk {
             KeyAt::Url(at) => all.push(at),
             KeyAt::Found(_) => {}
         }
-        let looks = match &self.looks {
-            Looks::Parent(_) => &self.looks,
-            other => other,
-        };
-        if let Looks::ArmId(at) | Looks::ClientId(at) | Looks::Cosmos(at) = looks {
+        if let Looks::ArmId(at)
+        | Looks::ArmIdElse(at, _)
+        | Looks::ClientId(at)
+        | Looks::Cosmos(at)
+        | Looks::NamedById(at)
+        | Looks::NamedByClient(at) = self.looks
+        {
             all.push(at);
         }
         if let Follows::Flag(at) = self.follows {

@@ -102,7 +102,9 @@ pub(crate) fn serve(asked: &Asked<'_>, namespace: &str, rest: &[&str]) -> Option
         ["locations", region, "resourcegroups", group, listed, ..] => {
             (*listed, Some(*region), Some(*group), rest.get(5).copied(), words.get(6).copied())
         }
-        ["locations", region, listed, ..] => (*listed, Some(*region), None, rest.get(3).copied(), words.get(4).copied()),
+        ["locations", region, listed, ..] => {
+            (*listed, Some(*region), None, rest.get(3).copied(), words.get(4).copied())
+        }
         _ => return None,
     };
     let (kind, soft) = kind_of(namespace, listed)?;
@@ -115,11 +117,11 @@ pub(crate) fn serve(asked: &Asked<'_>, namespace: &str, rest: &[&str]) -> Option
             && name.is_none_or(|n| d.resource.name.eq_ignore_ascii_case(n))
             && group.is_none_or(|g| d.resource.id.to_lowercase().contains(&format!("/resourcegroups/{g}/")))
     };
-    let found: Vec<Deleted> = asked.shared.world(|w| w.deleted_resources.values().filter(|d| fits(d)).cloned().collect());
+    let found: Vec<Deleted> =
+        asked.shared.world(|w| w.deleted_resources.values().filter(|d| fits(d)).cloned().collect());
     Some(match (asked.call.method.as_str(), name, verb) {
-        ("GET", None, None) => allowed(asked, kind, "read").map(|()| {
-            Reply::list(found.iter().map(|d| d.render(asked, kind, soft)).collect())
-        }),
+        ("GET", None, None) => allowed(asked, kind, "read")
+            .map(|()| Reply::list(found.iter().map(|d| d.render(asked, kind, soft)).collect())),
         ("GET", Some(name), None) => allowed(asked, kind, "read").and_then(|()| {
             found.first().map(|d| Reply::ok(d.render(asked, kind, soft))).ok_or_else(|| lost(soft, name))
         }),

@@ -10,10 +10,9 @@ use crate::arm::generic::kind::{Answers, Follow, Kind};
 use crate::arm::generic::resource::{Course, Resource, Stage};
 use crate::arm::generic::route::Target;
 use crate::arm::generic::rule::{Cmk, Looks, Said, Trouble};
-use crate::arm::generic::{errors, pointer, soft, track};
+use crate::arm::generic::{body, errors, pointer, soft, track};
 use crate::arm::identity_block::{self, Wanted};
 use crate::arm::no_method;
-use crate::arm::shape::{Member, Mode, Shape, TAGS, accept, may};
 use crate::cmk::{self, Hold, KeyUse, Usable};
 use crate::http::{Failure, Outcome, Reply};
 use crate::rbac::check;
@@ -21,7 +20,6 @@ use crate::state::World;
 
 /// A write as a type's `guard` sees it.
 pub(crate) struct Change<'a> {
-    pub asked: &'a Asked<'a>,
     pub world: &'a World,
     pub kind: &'static Kind,
     /// What is there; `None` for a creation.
@@ -29,6 +27,7 @@ pub(crate) struct Change<'a> {
     /// The body as it was sent, read-only members and all.
     pub sent: &'a Value,
     pub partial: bool,
+    pub now: time::OffsetDateTime,
     /// Whether other identities are wanted than the resource has.
     pub other_identities: bool,
     /// Identities of `next` after the write; a system-assigned one that is only wanted is not in it yet.
@@ -71,22 +70,6 @@ struct Draft {
     new: bool,
 }
 
-/// For types without a published description.
-const ANY_BODY: &[Member] = &[
-    may("location", Shape::Text),
-    may("tags", TAGS),
-    may("identity", Shape::Object(identity_block::SHAPE)),
-    may("sku", Shape::Any),
-    may("kind", Shape::Any),
-    may("zones", Shape::Any),
-    may("properties", Shape::Any),
-    may("id", Shape::ReadOnly),
-    may("name", Shape::ReadOnly),
-    may("type", Shape::ReadOnly),
-    may("etag", Shape::ReadOnly),
-    may("systemData", Shape::ReadOnly),
-];
-
 pub(crate) async fn write(asked: &Asked<'_>, target: &Target) -> Outcome {
     let kind = target.kind;
     let answers = if asked.call.is("PATCH") { kind.patch } else { kind.put };
@@ -101,15 +84,43 @@ pub(crate) async fn write(asked: &Asked<'_>, target: &Target) -> Outcome {
     asked.shared.world(|w| {
         let draft = draft(asked, w, target)?;
         let as_before = draft.takes.len() == holds.len()
-            && draft.takes.iter().zip(&holds).all(|((_, key_use, found), hold)| {
-                found.kid == hold.kid && *key_use == hold.key_use
-            });
+            && draft
+                .takes
+                .iter()
+                .zip(&holds)
+                .all(|((_, key_use, found), hold)| found.kid == hold.kid && *key_use == hold.key_use);
         if !as_before {
             // Somebody else changed the key or the resource in between; the caller may try again.
             return Err(busy(kind, asked, &draft.next));
         }
         commit(asked, w, target, draft, holds, answers)
     })
+}
+
+/// For keys to which the grant comes after the write: takes them as soon as they can be used, when somebody looks.
+pub(crate) async fn take_late(asked: &Asked<'_>, target: &Target) {
+    let now = asked.call.now;
+    for rule in target.kind.cmk.iter().filter(|rule| rule.grant_later) {
+        let found = asked.shared.world(|w| {
+            let resource = w.resources.get(&target.id.to_lowercase())?;
+            let id = keys::hold_id(&resource.id, rule);
+            if resource.course.running(now) || w.hold(&id).is_some() {
+                return None;
+            }
+            match keys::step(w, &asked.shared.addresses, rule, None, resource, true, now) {
+                Ok(Step::Take(found)) => Some((id, *found)),
+                _ => None,
+            }
+        });
+        let Some((id, (key_use, found))) = found else { continue };
+        if let Ok(hold) = cmk::prepare(asked.shared, &id, &found, key_use, now).await {
+            asked.shared.world(|w| {
+                if w.resources.contains_key(&target.id.to_lowercase()) && w.hold(&id).is_none() {
+                    w.set_hold(&id, hold, now);
+                }
+            });
+        }
+    }
 }
 
 fn busy(kind: &Kind, asked: &Asked<'_>, resource: &Resource) -> Failure {
@@ -132,7 +143,7 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
         return Err(errors::shaped(kind, asked.call, bad_name(target)));
     }
     let sent = asked.call.object()?;
-    let body = shape(kind, sent.clone(), partial).map_err(|f| errors::shaped(kind, asked.call, f))?;
+    let body = body::canonical(kind, sent.clone(), partial).map_err(|f| errors::shaped(kind, asked.call, f))?;
     let sent = Value::Object(sent);
     let have = target.stored(w, asked).filter(|r| !r.course.hidden || r.course.running(now) || !r.course.fails);
     if have.as_ref().is_some_and(|r| r.course.running(now)) {
@@ -151,18 +162,17 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
             blank(asked, target, &body, &place)?
         }
     };
-    apply(&mut next, kind, &body, have.as_ref(), partial || restores)?;
+    body::apply(&mut next, kind, &body, have.as_ref(), partial || restores)?;
     let wanted = identities(asked, w, kind, &body, &mut next, partial)?;
     let other_identities = wanted.as_ref().is_some_and(|wanted| {
         have.as_ref().is_none_or(|h| h.identity.user != wanted.user || h.identity.system.is_some() != wanted.system)
     });
     let mut change =
-        Change { asked, world: w, kind, have: have.as_ref(), sent: &sent, partial, other_identities, next: &mut next };
+        Change { world: w, kind, have: have.as_ref(), sent: &sent, partial, now, other_identities, next: &mut next };
     (kind.guard)(&mut change).map_err(|f| errors::shaped(kind, asked.call, f))?;
-    fixed(kind, have.as_ref(), &next).map_err(|f| errors::shaped(kind, asked.call, f))?;
+    body::unchanged(kind, have.as_ref(), &next).map_err(|f| errors::shaped(kind, asked.call, f))?;
     let new = have.is_none();
-    let mut draft =
-        Draft { next, wanted, takes: Vec::new(), drops: Vec::new(), fails: None, restores, new };
+    let mut draft = Draft { next, wanted, takes: Vec::new(), drops: Vec::new(), fails: None, restores, new };
     key_steps(asked, w, kind, have.as_ref(), &sent, partial, &mut draft)?;
     Ok(draft)
 }
@@ -213,30 +223,6 @@ fn key_steps(
     Ok(())
 }
 
-fn shape(kind: &Kind, body: Map<String, Value>, partial: bool) -> Result<Map<String, Value>, Failure> {
-    let mode = if partial { Mode::Partial } else { Mode::Whole };
-    match crate::arm::published::published(&kind.name.to_lowercase()) {
-        Some(published) => published.accept(body, mode),
-        None => accept(ANY_BODY, body, mode),
-    }
-    .map(|mut body| {
-        body.values_mut().for_each(forget_passwords);
-        body
-    })
-}
-
-/// Passwords are taken and nothing of them is kept.
-fn forget_passwords(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|name, _| !name.to_lowercase().contains("password") || name == "passwordAuth");
-            map.values_mut().for_each(forget_passwords);
-        }
-        Value::Array(items) => items.iter_mut().for_each(forget_passwords),
-        _ => {}
-    }
-}
-
 fn bad_name(target: &Target) -> Failure {
     let naming = &target.kind.naming;
     Failure::new(
@@ -276,43 +262,6 @@ fn blank(asked: &Asked<'_>, target: &Target, body: &Map<String, Value>, place: &
     })
 }
 
-/// Everything but identities and what the type's own rules say.
-fn apply(
-    next: &mut Resource,
-    kind: &Kind,
-    body: &Map<String, Value>,
-    have: Option<&Resource>,
-    merged: bool,
-) -> Result<(), Failure> {
-    if kind.placed && body.get("location").is_some_and(Value::is_string) {
-        let location = checks::location(body, kind.name)?;
-        checks::same_location(&next.location, &location, &next.name, kind.name)?;
-    }
-    if !merged || body.contains_key("tags") {
-        next.tags = checks::tags(body)?;
-    }
-    let rest: Map<String, Value> = body
-        .iter()
-        .filter(|(name, _)| !["location", "tags", "identity"].contains(&name.as_str()))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    let mut rest = Value::Object(rest);
-    if merged {
-        for at in kind.patch_ignores {
-            pointer::remove(&mut rest, at);
-        }
-        pointer::merge(&mut next.body, &rest, kind.whole);
-        return Ok(());
-    }
-    for at in kind.sticky {
-        if let (Some(old), None) = (have.and_then(|h| pointer::get(&h.body, at)), pointer::get(&rest, at)) {
-            pointer::set(&mut rest, at, old.clone());
-        }
-    }
-    next.body = rest;
-    Ok(())
-}
-
 fn identities(
     asked: &Asked<'_>,
     w: &World,
@@ -346,22 +295,6 @@ fn identities(
     Ok(Some(wanted))
 }
 
-fn fixed(kind: &Kind, have: Option<&Resource>, next: &Resource) -> Result<(), Failure> {
-    let Some(have) = have else { return Ok(()) };
-    let changed = kind.fixed.iter().find(|at| {
-        let (old, new) = (pointer::get(&have.body, at), pointer::get(&next.body, at));
-        new.is_some() && old != new
-    });
-    match changed {
-        None => Ok(()),
-        Some(at) => {
-            let member = at.trim_start_matches('/').replace('/', ".");
-            Err(Failure::new(400, "PropertyChangeNotAllowed", format!("The property '{member}' cannot be changed."))
-                .target(member))
-        }
-    }
-}
-
 fn commit(
     asked: &Asked<'_>,
     w: &mut World,
@@ -382,7 +315,8 @@ fn commit(
     let mut changed = new || fails.is_some() || w.resources.get(&key).is_none_or(|have| !have.same_content(&next));
     changed |= w.resources.get(&key).is_some_and(|have| have.course.failed(now));
     for ((rule, ..), hold) in takes.iter().zip(&holds) {
-        changed |= w.hold(&keys::hold_id(&next.id, rule)).is_none_or(|h| h.kid != hold.kid || h.key_use != hold.key_use);
+        changed |=
+            w.hold(&keys::hold_id(&next.id, rule)).is_none_or(|h| h.kid != hold.kid || h.key_use != hold.key_use);
     }
     if !changed {
         return Ok(Reply::ok(next.render(w, asked.shared, now)));

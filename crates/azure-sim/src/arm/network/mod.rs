@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn types_of_ids() {
         for (id, kind) in [
-            ("/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/v", Some("Microsoft.KeyVault/vaults")),
+            (
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/v",
+                Some("Microsoft.KeyVault/vaults"),
+            ),
             ("/subscriptions/s/resourceGroups/g/providers/A.B/c/d/e/f", Some("A.B/c/e")),
             ("/subscriptions/s/resourceGroups/g/providers/A.B/c", None),
             ("/subscriptions/s", None),

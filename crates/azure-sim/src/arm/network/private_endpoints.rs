@@ -62,7 +62,10 @@ const AIM: Shape = Shape::List(&Shape::Object(&[
 ]));
 
 const PROPERTIES: &[Member] = &[
-    must("subnet", Shape::Object(&[must("id", Shape::Text), may("properties", Shape::ReadOnly), may("name", Shape::ReadOnly)])),
+    must(
+        "subnet",
+        Shape::Object(&[must("id", Shape::Text), may("properties", Shape::ReadOnly), may("name", Shape::ReadOnly)]),
+    ),
     may("privateLinkServiceConnections", AIM),
     may("manualPrivateLinkServiceConnections", AIM),
     may("customNetworkInterfaceName", Shape::Text),
@@ -86,7 +89,7 @@ const BODY: &[Member] = &[
 ];
 
 impl PrivateEndpoint {
-    fn render(&self, networks: &Networks) -> Value {
+    pub fn render(&self, networks: &Networks) -> Value {
         let lists = ["privateLinkServiceConnections", "manualPrivateLinkServiceConnections"];
         let (used, empty) = if self.aim.manual { (lists[1], lists[0]) } else { (lists[0], lists[1]) };
         let row = json!({
@@ -244,7 +247,9 @@ fn missing_reference(what: &str, by: &str) -> Failure {
     Failure::new(
         400,
         "InvalidResourceReference",
-        format!("Resource {what} referenced by resource {by} was not found. Please make sure that the referenced resource exists, and that both resources are in the same region."),
+        format!(
+            "Resource {what} referenced by resource {by} was not found. Please make sure that the referenced resource exists, and that both resources are in the same region."
+        ),
     )
 }
 

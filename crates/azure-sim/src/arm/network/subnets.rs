@@ -110,7 +110,9 @@ pub(crate) fn unused(networks: &Networks, network: &str, subnet: &str) -> Result
         Some(user) => Err(Failure::new(
             400,
             "InUseSubnetCannotBeDeleted",
-            format!("Subnet {subnet} is in use by {user} and cannot be deleted. In order to delete the subnet, delete all the resources within the subnet. See aka.ms/deletesubnet."),
+            format!(
+                "Subnet {subnet} is in use by {user} and cannot be deleted. In order to delete the subnet, delete all the resources within the subnet. See aka.ms/deletesubnet."
+            ),
         )),
     }
 }
@@ -136,8 +138,7 @@ pub(crate) fn read(sent: &Value, network: &VirtualNetwork) -> Result<Subnet, Fai
     let subnet = Subnet { name, properties: sent["properties"].as_object().cloned().unwrap_or_default() };
     let ranges = network.ranges();
     let prefixes = subnet.prefixes();
-    let fits =
-        |p: &&str| p.parse::<IpNet>().is_ok_and(|p| ranges.iter().any(|range| range.contains(&p)));
+    let fits = |p: &&str| p.parse::<IpNet>().is_ok_and(|p| ranges.iter().any(|range| range.contains(&p)));
     if prefixes.is_empty() || !prefixes.iter().all(fits) {
         return Err(Failure::new(
             400,

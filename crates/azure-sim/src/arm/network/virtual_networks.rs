@@ -30,7 +30,13 @@ pub(crate) struct VirtualNetwork {
 }
 
 const PROPERTIES: &[Member] = &[
-    must("addressSpace", Shape::Object(&[may("addressPrefixes", Shape::List(&Shape::Text)), may("ipamPoolPrefixAllocations", Shape::Any)])),
+    must(
+        "addressSpace",
+        Shape::Object(&[
+            may("addressPrefixes", Shape::List(&Shape::Text)),
+            may("ipamPoolPrefixAllocations", Shape::Any),
+        ]),
+    ),
     may("subnets", Shape::List(&Shape::Object(subnets::BODY))),
     may("dhcpOptions", Shape::Any),
     may("enableDdosProtection", Shape::Bool),
@@ -62,7 +68,7 @@ impl VirtualNetwork {
         prefixes.into_iter().flatten().filter_map(|p| p.as_str()?.parse().ok()).collect()
     }
 
-    fn render(&self, networks: &Networks) -> Value {
+    pub fn render(&self, networks: &Networks) -> Value {
         let mut properties = self.properties.clone();
         properties.insert("provisioningState".into(), "Succeeded".into());
         properties.insert("subnets".into(), self.subnets.iter().map(|s| s.render(&self.id, networks)).collect());
@@ -184,7 +190,10 @@ fn good_ranges(network: &VirtualNetwork) -> Result<(), Failure> {
         return Err(Failure::new(
             400,
             "InvalidAddressPrefixFormat",
-            format!("Address prefix {wrong} of resource {} is not formatted correctly. It should follow CIDR notation, for example 10.0.0.0/24.", network.id),
+            format!(
+                "Address prefix {wrong} of resource {} is not formatted correctly. It should follow CIDR notation, for example 10.0.0.0/24.",
+                network.id
+            ),
         ));
     }
     if sent.is_empty() {

@@ -1,5 +1,6 @@
 //! The runs: random sequences of operations, sent to the model and to a simulator, whose answers must agree.
 
+use arm_schemas::Watch;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use azure_sim::{Lag, Options, Propagation, Simulator};
@@ -9,6 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 use serde_json::{Value, json};
 
 use super::cloud::{Caller, Cloud, GRANT, KEY_DELETE, KEY_RECOVER, KeyOp, Op, REMOVAL, RETENTION_DAYS, Role, Seen};
+use crate::client::watched_by;
 
 /// How many sequences are run in all, and by how many workers.
 const RUNS: u32 = 10_000;
@@ -17,11 +19,15 @@ const WORKERS: u32 = 2;
 struct Lab {
     sim: Simulator,
     tokens: Vec<(Caller, bool, String)>,
+    /// Fails the test where a body does not hold to Azure's published types.
+    _schemas: Watch,
 }
 
 impl Lab {
     async fn start() -> Self {
+        let schemas = Watch::new();
         let sim = Simulator::start(Options {
+            observer: Some(watched_by(&schemas)),
             fast_keys: true,
             // The runs move the clock by weeks, and a token is minted once.
             token_lifetime: std::time::Duration::from_secs(3_000_000_000),
@@ -38,7 +44,7 @@ impl Lab {
         .await
         .expect("the simulator starts");
         sim.clock().freeze();
-        let mut lab = Self { sim, tokens: Vec::new() };
+        let mut lab = Self { sim, tokens: Vec::new(), _schemas: schemas };
         for caller in [Caller::Owner, Caller::Guest] {
             for (data, audience) in [(false, "https://management.azure.com"), (true, "https://vault.azure.net")] {
                 let token = lab.sim.token_for(lab.object_id(caller), audience).expect("a known principal");

@@ -83,14 +83,12 @@ pub(crate) fn status(lost: Option<Refusal>) -> &'static str {
             "the Azure Cosmos DB account's key vault key URI does not follow the expected format",
             "#improper-syntax-detected-on-the-key-vault-uri-property (4006)"
         ),
-        Some(Refusal::Firewall) => revoked!(
-            "the access rules are blocking outbound requests to the Azure Key Vault service",
-            " (4016)"
-        ),
-        Some(Refusal::VaultMissing) => revoked!(
-            "the correspondent Azure Key Vault was not found",
-            "#azure-key-vault-resource-not-found (4017)"
-        ),
+        Some(Refusal::Firewall) => {
+            revoked!("the access rules are blocking outbound requests to the Azure Key Vault service", " (4016)")
+        }
+        Some(Refusal::VaultMissing) => {
+            revoked!("the correspondent Azure Key Vault was not found", "#azure-key-vault-resource-not-found (4017)")
+        }
         // Seen in a public test only; the published list of texts does not have it.
         Some(Refusal::KeyDisabled | Refusal::KeyExpired | Refusal::KeyNotYetValid) => {
             revoked!("the key is disabled or expired", " (4018)")
@@ -131,7 +129,9 @@ pub(crate) fn words(trouble: &Trouble) -> Option<Said> {
         Trouble::Key(Refusal::NoAccess | Refusal::IdentityGone) => {
             refused("ForbiddenByRbac", "Caller is not authorized to perform action on resource.")
         }
-        Trouble::Key(Refusal::KeyDisabled) => refused("KeyDisabled", "Operation wrap is not allowed on a disabled key."),
+        Trouble::Key(Refusal::KeyDisabled) => {
+            refused("KeyDisabled", "Operation wrap is not allowed on a disabled key.")
+        }
         Trouble::Key(_) => refused("KeyOperationForbidden", "Operation wrap is not permitted on this key."),
         Trouble::Nobody => Said::now(
             400,
@@ -247,9 +247,12 @@ pub(crate) fn shows(view: &View<'_>, out: &mut Value) {
         .collect();
     let many = pointer::get(&resource.body, "/properties/enableMultipleWriteLocations") == Some(&Value::Bool(true));
     let writes: Vec<Value> = places.iter().take(if many { usize::MAX } else { 1 }).cloned().collect();
-    for (name, value) in
-        [("locations", places.clone()), ("readLocations", places), ("writeLocations", writes), ("failoverPolicies", policies)]
-    {
+    for (name, value) in [
+        ("locations", places.clone()),
+        ("readLocations", places),
+        ("writeLocations", writes),
+        ("failoverPolicies", policies),
+    ] {
         out["properties"][name] = Value::Array(value);
     }
     let instance = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, made_key(resource, "instance").as_bytes());

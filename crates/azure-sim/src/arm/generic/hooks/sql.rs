@@ -143,6 +143,26 @@ pub(crate) fn shows_protector(view: &View<'_>, out: &mut Value) {
     }
 }
 
+/// Keys of a managed instance show neither a region nor the key's version.
+pub(crate) fn shows_instance_key(view: &View<'_>, out: &mut Value) {
+    shows_key(view, out);
+    pointer::remove(out, "/location");
+    pointer::remove(out, "/properties/keyVersion");
+}
+
+pub(crate) fn shows_instance_protector(view: &View<'_>, out: &mut Value) {
+    shows_protector(view, out);
+    pointer::remove(out, "/location");
+    pointer::remove(out, "/properties/keyVersion");
+}
+
+pub(crate) fn shows_database(view: &View<'_>, out: &mut Value) {
+    let Some(hold) = view.world.hold(&view.resource.id) else { return };
+    let shown = json!({ "type": "AzureKeyVault", "thumbprint": thumbprint(&hold.kid), "keyVersion": hold.version });
+    let keys = Map::from_iter([(hold.kid.clone(), shown)]);
+    pointer::set(out, "/properties/keys", Value::Object(keys));
+}
+
 pub(crate) fn shows_server(view: &View<'_>, out: &mut Value) {
     let host = format!("{}.database.{}", view.resource.name, view.shared.addresses.suffix);
     pointer::set(out, "/properties/fullyQualifiedDomainName", host.into());
@@ -152,7 +172,7 @@ fn below(server: &Resource, types: &str, name: &str, properties: Value, now: Off
     Resource {
         id: format!("{}/{types}/{name}", server.id),
         name: name.to_owned(),
-        kind: format!("Microsoft.Sql/servers/{types}"),
+        kind: format!("{}/{types}", server.kind),
         tags: Map::new(),
         identity: IdentityBlock::default(),
         body: json!({ "properties": properties }),
@@ -169,8 +189,13 @@ pub(crate) fn after_server(w: &mut World, server: &Resource, now: OffsetDateTime
     let Some(name) = key_name(uri) else { return };
     let key = below(server, "keys", &name, json!({ "serverKeyType": "AzureKeyVault", "uri": uri }), now);
     w.resources.entry(key.id.to_lowercase()).or_insert(key);
-    let protector =
-        below(server, "encryptionProtector", "current", json!({ "serverKeyName": name, "serverKeyType": "AzureKeyVault" }), now);
+    let protector = below(
+        server,
+        "encryptionProtector",
+        "current",
+        json!({ "serverKeyName": name, "serverKeyType": "AzureKeyVault" }),
+        now,
+    );
     let have = w.resources.get(&protector.id.to_lowercase());
     if have.is_none_or(|h| pointer::text(&h.body, NAME) != Some(name.as_str())) {
         w.resources.insert(protector.id.to_lowercase(), protector);

@@ -1,7 +1,9 @@
 //! AI services.
 
 use crate::arm::generic::hooks::cognitive;
-use crate::arm::generic::kind::{Action, Answers, Follow, Identities, Kind, Naming, Removal, Soft, States, PROVISIONING};
+use crate::arm::generic::kind::{
+    Action, Answers, Follow, Identities, Kind, Naming, PROVISIONING, Removal, Soft, States,
+};
 use crate::arm::generic::rule::{Cmk, KeyAt, Looks, On};
 
 const BODY: Answers = Answers { new: 201, existing: 200, follow: Follow::State };

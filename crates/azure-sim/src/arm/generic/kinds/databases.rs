@@ -1,7 +1,7 @@
 //! Databases: Cosmos DB, PostgreSQL. Azure SQL is in `sql`.
 
 use crate::arm::generic::hooks::cosmos;
-use crate::arm::generic::kind::{Action, Answers, Follow, Identities, Kind, Naming, Removal, States, PROVISIONING};
+use crate::arm::generic::kind::{Action, Answers, Follow, Identities, Kind, Naming, PROVISIONING, Removal, States};
 use crate::arm::generic::rule::{Back, Cmk, KeyAt, Looks, On, Shown, Version, When};
 
 const BOTH: Answers = Answers { new: 200, existing: 200, follow: Follow::Both };
@@ -27,7 +27,12 @@ pub(super) const KINDS: &[Kind] = &[
         shows: cosmos::shows,
         actions: &[
             Action { method: "POST", name: "listKeys", verb: "listKeys/action", answer: cosmos::keys },
-            Action { method: "POST", name: "readonlykeys", verb: "readonlykeys/action", answer: cosmos::read_only_keys },
+            Action {
+                method: "POST",
+                name: "readonlykeys",
+                verb: "readonlykeys/action",
+                answer: cosmos::read_only_keys,
+            },
             Action {
                 method: "POST",
                 name: "listConnectionStrings",
@@ -47,11 +52,7 @@ pub(super) const KINDS: &[Kind] = &[
                 (cosmos::STATUS, Shown::Text(cosmos::status)),
             ],
             words: cosmos::words,
-            ..Cmk::new(
-                On::Present(cosmos::KEY),
-                KeyAt::Url(cosmos::KEY),
-                Looks::Cosmos(cosmos::DEFAULT_IDENTITY),
-            )
+            ..Cmk::new(On::Present(cosmos::KEY), KeyAt::Url(cosmos::KEY), Looks::Cosmos(cosmos::DEFAULT_IDENTITY))
         }],
         ..Kind::tracked("Microsoft.DocumentDB/databaseAccounts", "2015-04-08")
     },

@@ -1,16 +1,45 @@
 //! The table of types, one file per area. How to add one is told in `super`.
 
 mod ai;
+mod analytics;
 mod apps;
+mod backup;
+mod clusters;
+mod compute;
+mod data;
 mod databases;
+mod health;
+mod instances;
+mod messaging;
+mod platform;
 mod sql;
+mod storage;
+mod synapse;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crate::arm::generic::kind::Kind;
 
-const TABLES: &[&[Kind]] = &[ai::KINDS, apps::KINDS, databases::KINDS, sql::KINDS];
+const TABLES: &[&[Kind]] = &[
+    ai::KINDS,
+    analytics::KINDS,
+    apps::KINDS,
+    backup::KINDS,
+    clusters::KINDS,
+    compute::KINDS,
+    data::KINDS,
+    databases::KINDS,
+    health::KINDS,
+    instances::KINDS,
+    messaging::KINDS,
+    platform::KINDS,
+    sql::KINDS,
+    storage::KINDS,
+    synapse::KINDS,
+    tools::KINDS,
+];
 
 /// Types of other modules that have children here.
 static HAND_WRITTEN: &[Kind] = &[Kind::tracked("Microsoft.Storage/storageAccounts", "2015-05-01")];

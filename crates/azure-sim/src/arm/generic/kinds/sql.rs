@@ -54,11 +54,7 @@ pub(super) const KINDS: &[Kind] = &[
             sizes: &[2048, 3072],
             follows: Follows::Never,
             words: sql::words,
-            ..Cmk::new(
-                On::Is("/properties/serverKeyType", "AzureKeyVault"),
-                KeyAt::Url("/properties/uri"),
-                OF_SERVER,
-            )
+            ..Cmk::new(On::Is("/properties/serverKeyType", "AzureKeyVault"), KeyAt::Url("/properties/uri"), OF_SERVER)
         }],
         ..Kind::child("Microsoft.Sql/servers/keys", "2015-05-01")
     },
@@ -79,11 +75,7 @@ pub(super) const KINDS: &[Kind] = &[
             sizes: &[2048, 3072],
             follows: Follows::Flag("/properties/autoRotationEnabled"),
             words: sql::words,
-            ..Cmk::new(
-                On::Is("/properties/serverKeyType", "AzureKeyVault"),
-                KeyAt::Found(sql::named_key),
-                OF_SERVER,
-            )
+            ..Cmk::new(On::Is("/properties/serverKeyType", "AzureKeyVault"), KeyAt::Found(sql::named_key), OF_SERVER)
         }],
         ..Kind::child("Microsoft.Sql/servers/encryptionProtector", "2015-05-01")
     },
