@@ -7,9 +7,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
 use crate::arm::network::connections;
-use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::shape::{Member, Mode, Shape, accept, must};
 use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
+use crate::arm::vault_keys::{self, Owner};
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::arm::{Asked, no_method, vault_policies, vault_rules};
 use crate::http::{Failure, Outcome, Reply};
@@ -34,6 +35,9 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         }
         ("PUT", [name, child, operation]) if child.eq_ignore_ascii_case("accessPolicies") => {
             policies_of(asked, group, name, operation)
+        }
+        (_, [name, child, rest @ ..]) if child.eq_ignore_ascii_case("keys") => {
+            vault_keys::serve(asked, &Owner { zone: Zone::Vault, group, name }, rest).await
         }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),

@@ -8,19 +8,17 @@ use crate::client::{ADMINISTRATOR, Lab};
 const OUTSIDER: &str = "66666666-6666-4666-8666-666666666666";
 const NETWORK_CONTRIBUTOR: &str = "4d97b98b-1d4f-4787-a291-c67834d212e7";
 
-fn network(lab: &Lab) -> String {
+pub fn network(lab: &Lab) -> String {
     format!("{}/providers/Microsoft.Network/virtualNetworks/vnet1", lab.group())
 }
 
-fn endpoint(lab: &Lab, name: &str) -> String {
+pub fn endpoint(lab: &Lab, name: &str) -> String {
     format!("{}/providers/Microsoft.Network/privateEndpoints/{name}", lab.group())
 }
 
 /// A network with a subnet that has Key Vault's endpoint, `near`, and one without, `far`.
-async fn with_network(lab: &Lab) {
-    let subnet = |name: &str, prefix: &str, services: Value| {
-        json!({ "name": name, "properties": { "addressPrefix": prefix, "serviceEndpoints": services } })
-    };
+pub async fn with_network(lab: &Lab) {
+    let subnet = |name: &str, prefix: &str, services: Value| json!({ "name": name, "properties": { "addressPrefix": prefix, "serviceEndpoints": services } });
     let body = json!({ "location": "uksouth", "properties": {
         "addressSpace": { "addressPrefixes": ["10.1.0.0/16"] },
         "subnets": [
@@ -34,7 +32,7 @@ async fn with_network(lab: &Lab) {
     lab.arm("PUT", &network(lab), Some(body)).await.expect(200);
 }
 
-fn aim(lab: &Lab, list: &str, target: &str, group: &str) -> Value {
+pub fn aim(lab: &Lab, list: &str, target: &str, group: &str) -> Value {
     json!({ "location": "uksouth", "properties": {
         "subnet": { "id": format!("{}/subnets/far", network(lab)) },
         list: [{ "name": "c1", "properties": {
@@ -105,8 +103,12 @@ async fn lists_come_in_pages_and_every_row_once() {
     }
     assert_eq!(names(&deleted).await, ["kv1", "kv2", "kv3"]);
     assert_eq!(names(&all).await, ["kv4", "kv5"]);
-    for wrong in ["$top=0", "$top=x", "$top=2&$skiptoken=x"] {
-        lab.arm("GET", &format!("{all}?api-version=2026-02-01&{wrong}"), None).await.refused(400, "BadRequest");
+    for (wrong, code) in [
+        ("$top=0", "InvalidTopQueryString"),
+        ("$top=x", "InvalidTopQueryString"),
+        ("$top=2&$skiptoken=x", "InvalidSkipToken"),
+    ] {
+        lab.arm("GET", &format!("{all}?api-version=2026-02-01&{wrong}"), None).await.refused(400, code);
     }
 }
 
@@ -115,7 +117,7 @@ async fn a_vault_echoes_what_was_sent_and_fills_in_the_rest() {
     let lab = Lab::start().await;
     lab.ground().await;
     let plain = json!({ "location": "UK South", "tags": { "a": "b" }, "properties": {
-        "tenantId": lab.sim.tenant_id(), "sku": { "family": "a", "name": "Standard" }, "accessPolicies": [] } });
+        "tenantId": lab.sim.tenant_id(), "sku": { "family": "A", "name": "standard" }, "accessPolicies": [] } });
     let path = |name: &str, version: &str| format!("{}?api-version={version}", lab.vault_id(name));
     let new = lab.arm("PUT", &path("kvnew", "2026-02-01"), Some(plain.clone())).await.expect(201).body;
     let p = &new["properties"];
@@ -140,12 +142,15 @@ async fn a_vault_echoes_what_was_sent_and_fills_in_the_rest() {
     assert_eq!(old["properties"]["enableRbacAuthorization"], false);
     let again = lab.arm("PUT", &path("kvold", "2026-02-01"), Some(plain)).await.expect(200).body;
     assert_eq!(again["properties"]["enableRbacAuthorization"], false, "a new api-version does not flip a vault");
-    let check = format!("/subscriptions/{}/providers/Microsoft.KeyVault/checkNameAvailability", lab.sim.subscription_id());
+    let check =
+        format!("/subscriptions/{}/providers/Microsoft.KeyVault/checkNameAvailability", lab.sim.subscription_id());
     let ask = |name: &str| Some(json!({ "name": name, "type": "Microsoft.KeyVault/vaults" }));
     assert_eq!(lab.arm("POST", &check, ask("free-name")).await.expect(200).body, json!({ "nameAvailable": true }));
     assert_eq!(lab.arm("POST", &check, ask("KVOLD")).await.expect(200).body["reason"], "AlreadyExists");
     assert_eq!(lab.arm("POST", &check, ask("-")).await.expect(200).body["reason"], "AccountNameInvalid");
-    lab.arm("POST", &check, Some(json!({ "name": "x", "type": "Microsoft.Sql/servers" }))).await.refused(400, "InvalidRequestContent");
+    lab.arm("POST", &check, Some(json!({ "name": "x", "type": "Microsoft.Sql/servers" })))
+        .await
+        .refused(400, "InvalidRequestContent");
 }
 
 #[tokio::test]
@@ -161,7 +166,11 @@ async fn network_rules_name_subnets_that_exist_and_have_the_endpoint() {
     let vault = lab.vault_id("kv1");
     let far = lab.arm("PATCH", &vault, Some(rule("far", false))).await.refused(400, "VirtualNetworkNotValid");
     assert!(far.message().contains("Error Code: SubnetsHaveNoServiceEndpointsConfigured."), "{}", far.message());
-    assert!(far.message().contains("Add Microsoft.KeyVault to subnet's ServiceEndpoints collection"), "{}", far.message());
+    assert!(
+        far.message().contains("Add Microsoft.KeyVault to subnet's ServiceEndpoints collection"),
+        "{}",
+        far.message()
+    );
     lab.arm("PATCH", &vault, Some(rule("none", false))).await.refused(400, "VirtualNetworkNotValid");
     lab.arm("PATCH", &vault, Some(rule("far", true))).await.expect(200);
     let near = lab.arm("PATCH", &vault, Some(rule("near", false))).await.expect(200).body;
@@ -251,7 +260,9 @@ async fn without_the_right_to_approve_a_connection_waits() {
     lab.ground_with_key().await;
     with_network(&lab).await;
     let vault = lab.vault_id("kv1");
-    lab.arm("PUT", &lab.grant_path(&lab.group(), 7), Some(lab.grant_body(NETWORK_CONTRIBUTOR, OUTSIDER))).await.expect(201);
+    lab.arm("PUT", &lab.grant_path(&lab.group(), 7), Some(lab.grant_body(NETWORK_CONTRIBUTOR, OUTSIDER)))
+        .await
+        .expect(201);
     let (id, secret) = lab.sim.outsider();
     let token = lab.token_as(id, secret, "https://management.azure.com/.default").await;
     let pe = endpoint(&lab, "pe2");
@@ -299,7 +310,8 @@ async fn networks_are_checked_listed_and_go_with_their_group() {
         let list = lab.arm("GET", &format!("{all}/{kind}"), None).await.expect(200).body;
         assert_eq!(list["value"].as_array().map(Vec::len), Some(1), "{kind}");
     }
-    lab.arm("GET", &format!("{}/providers/Microsoft.Network/loadBalancers/x", lab.group()), None).await
+    lab.arm("GET", &format!("{}/providers/Microsoft.Network/loadBalancers/x", lab.group()), None)
+        .await
         .refused(501, "NotPlayedBySimulator");
     let accepted = lab.arm("DELETE", &lab.group(), None).await.expect(202);
     lab.finish(&accepted).await.expect(200);
