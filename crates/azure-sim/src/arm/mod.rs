@@ -40,7 +40,6 @@ pub(crate) mod vault_body;
 pub(crate) mod vault_keys;
 pub(crate) mod vault_model;
 pub(crate) mod vault_policies;
-pub(crate) mod vault_rules;
 pub(crate) mod vaults;
 pub(crate) mod versions;
 

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::arm::checks::{self, not_found};
 use crate::arm::identity_block::{self, IdentityBlock, Wanted};
-use crate::arm::network::connections;
+use crate::arm::network::{connections, rules};
 use crate::arm::operations::{self, Ending};
 use crate::arm::shape::{Mode, accept};
 use crate::arm::storage_body::BODY;
@@ -221,6 +221,9 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
         None => blank(asked, w, &group, name, &body)?,
     };
     apply(&mut account, &body, partial)?;
+    if let Some(properties) = body.get("properties").and_then(Value::as_object) {
+        rules::check(asked, w, &rules::ACCOUNTS, properties, &id)?;
+    }
     let mut wanted = identity_block::wanted(&body, &account.identity, partial)?;
     let mut identities = account.identity.clone();
     if let Some(wanted) = &mut wanted {

@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
-use crate::arm::network::connections;
+use crate::arm::network::{connections, rules as subnet_rules};
 use crate::arm::shape::{Member, Mode, Shape, accept, must};
 use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
 use crate::arm::vault_keys::{self, Owner};
 use crate::arm::vault_model::{DeletedVault, Vault};
-use crate::arm::{Asked, no_method, vault_policies, vault_rules};
+use crate::arm::{Asked, no_method, vault_policies};
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::holder::{Holder, Network, Zone};
 use crate::propagation::reached;
@@ -96,7 +96,7 @@ fn rules(
     id: &str,
 ) -> Result<Network, Failure> {
     let network = vault_body::network(properties, have)?;
-    vault_rules::check(asked, w, properties, id)?;
+    subnet_rules::check(asked, w, &subnet_rules::VAULTS, properties, id)?;
     Ok(network)
 }
 

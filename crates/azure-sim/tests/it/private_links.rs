@@ -102,3 +102,36 @@ async fn a_storage_account_is_reached_over_an_endpoint_for_its_blobs() {
     let row = &left["properties"]["privateLinkServiceConnections"][0]["properties"];
     assert_eq!(row["privateLinkServiceConnectionState"]["status"], "Disconnected");
 }
+
+#[tokio::test]
+async fn an_accounts_rules_name_subnets_that_exist_and_have_the_endpoint() {
+    let lab = Lab::start().await;
+    lab.ground().await;
+    with_network(&lab).await;
+    let account = lab.account_id("strules1");
+    let body = |subnet: &str| {
+        json!({ "location": "uksouth", "kind": "StorageV2", "sku": { "name": "Standard_LRS" }, "properties": {
+            "networkAcls": { "defaultAction": "Deny", "virtualNetworkRules": [
+                { "id": format!("{}/subnets/{subnet}", network(&lab)), "action": "Allow" }] } } })
+    };
+    let refused = lab.arm("PUT", &account, Some(body("near"))).await.refused(400, "NetworkAclsValidationFailure");
+    assert!(
+        refused.message().contains("failure: SubnetsHaveNoServiceEndpointsConfigured:Subnets near of"),
+        "{}",
+        refused.message()
+    );
+    lab.arm("PUT", &account, Some(body("none"))).await.refused(400, "NetworkAclsValidationFailure");
+    lab.arm("GET", &account, None).await.expect(404);
+    let subnet = format!("{}/subnets/store", network(&lab));
+    let made = json!({ "properties": { "addressPrefix": "10.1.3.0/24",
+        "serviceEndpoints": [{ "service": "Microsoft.Storage" }] } });
+    lab.arm("PUT", &subnet, Some(made)).await.expect(201);
+    let accepted = lab.arm("PUT", &account, Some(body("store"))).await.expect(202);
+    lab.finish(&accepted).await.expect(200);
+    let blobs = Account::of(&lab, "strules1").await;
+    blobs.send("PUT", "/con1?restype=container", &[], b"").await.refused(403, "AuthorizationFailure");
+    assert!(lab.sim.stand_in(Some(&subnet)));
+    blobs.send("PUT", "/con1?restype=container", &[], b"").await.expect(201);
+    assert!(lab.sim.stand_in(Some(&format!("{}/subnets/near", network(&lab)))));
+    blobs.get("/con1/b1").await.refused(403, "AuthorizationFailure");
+}

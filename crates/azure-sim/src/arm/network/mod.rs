@@ -4,6 +4,7 @@
 
 pub(crate) mod connections;
 pub(crate) mod private_endpoints;
+pub(crate) mod rules;
 pub(crate) mod subnets;
 pub(crate) mod virtual_networks;
 
