@@ -55,7 +55,7 @@ const ROTATION: &[Member] = &[
 
 const PROPERTIES: &[Member] = &[
     may("attributes", Shape::Object(ATTRIBUTES)),
-    may("kty", Shape::Open(&["EC", "EC-HSM", "RSA", "RSA-HSM"])),
+    may("kty", Shape::Open(&["EC", "EC-HSM", "RSA", "RSA-HSM", "oct-HSM"])),
     may("keyOps", Shape::List(&Shape::Open(&["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]))),
     may("keySize", Shape::Int),
     may("curveName", Shape::Open(&["P-256", "P-384", "P-521", "P-256K"])),

@@ -147,11 +147,14 @@ async fn an_hsm_has_keys_on_arm_once_it_is_activated() {
     assert!(made["location"].is_null());
     assert_eq!((&made["properties"]["kty"], &made["properties"]["keySize"]), (&json!("RSA-HSM"), &json!(4096)));
     lab.arm("PUT", &format!("{keys}/k2"), Some(rsa(2048))).await.refused(400, "BadParameter");
+    let oct = json!({ "properties": { "kty": "oct-HSM", "keySize": 256 } });
+    let made_oct = lab.arm("PUT", &format!("{keys}/k3"), Some(oct)).await.expect(200).body;
+    assert_eq!((&made_oct["properties"]["kty"], &made_oct["properties"]["keySize"]), (&json!("oct-HSM"), &json!(256)));
     lab.local_grant(1, "/", crate::hsm::USER, lab.sim.object_id()).await.expect(201);
     let same = lab.hsm("GET", "/keys/k1", None).await.expect(200).body;
     assert_eq!(same["key"]["kid"], made["properties"]["keyUriWithVersion"]);
     let list = lab.arm("GET", &keys, None).await.expect(200).body;
-    assert_eq!(list["value"].as_array().map(Vec::len), Some(1));
+    assert_eq!(list["value"].as_array().map(Vec::len), Some(2));
     let list = lab.arm("GET", &format!("{keys}/k1/versions"), None).await.expect(200).body;
     assert_eq!(list["value"][0]["type"], "Microsoft.KeyVault/managedHSMs/keys/versions");
 }
