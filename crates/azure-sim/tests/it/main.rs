@@ -1,6 +1,7 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
 mod arm_common;
+mod arm_keys;
 mod blob_client;
 mod client;
 mod control;
@@ -22,6 +23,7 @@ mod kinds_tools;
 mod locks;
 mod model;
 mod policies;
+mod private_links;
 mod refusals;
 mod robust;
 mod roles;
@@ -30,4 +32,5 @@ mod soft_delete;
 mod throttling;
 mod tokens;
 mod truth;
+mod vault_more;
 mod visibility;
