@@ -5,6 +5,7 @@ pub(crate) mod access;
 pub(crate) mod aes;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
+pub(crate) mod ensure;
 pub(crate) mod holder;
 pub(crate) mod key_body;
 pub(crate) mod key_model;
