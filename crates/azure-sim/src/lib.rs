@@ -23,6 +23,7 @@ pub mod options;
 pub mod propagation;
 
 mod arm;
+mod chance;
 mod cmk;
 mod control;
 mod entra;
@@ -30,6 +31,7 @@ mod env_file;
 mod glob;
 mod http;
 mod keyvault;
+mod persist;
 mod pipeline;
 mod rbac;
 mod server;
@@ -39,9 +41,11 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +66,7 @@ pub struct Simulator {
     ca_pem: String,
     stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
+    writing: Option<JoinHandle<persist::Writer>>,
 }
 
 impl std::fmt::Debug for Simulator {
@@ -73,6 +78,22 @@ impl std::fmt::Debug for Simulator {
 fn random_secret() -> String {
     // Two UUIDs of the operating system's randomness, in a form that any shell takes.
     format!("sim~{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+/// The world to start with. Secrets that the options leave open are those of the kept world, else random ones.
+fn world_of(options: &mut Options, kept: Option<persist::Kept>, now: OffsetDateTime) -> World {
+    let world = kept.map(|kept| kept.world);
+    let secret = |oid: &str| world.as_ref().and_then(|w| w.secret_of(oid)).unwrap_or_else(random_secret);
+    if options.client_secret.is_none() {
+        options.client_secret = Some(secret(&options.object_id));
+    }
+    if options.outsider_secret.is_none() {
+        options.outsider_secret = Some(secret(&options.outsider_object_id));
+    }
+    match world {
+        Some(world) => world.take_up(options, now),
+        None => World::new(options, now),
+    }
 }
 
 impl Simulator {
@@ -87,24 +108,32 @@ impl Simulator {
         if let Some(dir) = &options.state_dir {
             std::fs::create_dir_all(dir)?;
         }
-        options.client_secret.get_or_insert_with(random_secret);
-        options.outsider_secret.get_or_insert_with(random_secret);
-        let (suffix, dir) = (options.suffix.clone(), options.state_dir.clone());
-        let (tls, signer) = tokio::task::spawn_blocking(move || {
-            Ok::<_, io::Error>((tls::prepare(&suffix, dir.as_deref())?, entra::tokens::Signer::shared()?))
+        let (mut options, tls, kept) = tokio::task::spawn_blocking(move || {
+            let kept = options.persist.as_ref().map(|path| persist::load(path, &options)).transpose()?.flatten();
+            let tls = tls::prepare(&options.suffix, options.state_dir.as_deref())?;
+            Ok::<_, io::Error>((options, tls, kept))
         })
         .await
         .map_err(io::Error::other)??;
+        let clock = Clock::real();
+        let signer = match &kept {
+            Some(kept) => {
+                clock.restore(&kept.clock);
+                kept.signer.clone()
+            }
+            None => tokio::task::spawn_blocking(entra::tokens::Signer::shared).await.map_err(io::Error::other)??,
+        };
+        if let Some(at) = options.start_at {
+            clock.set(at);
+        }
+        let world = world_of(&mut options, kept, clock.now());
         if !options.fast_keys {
             // The seed pattern's key size; others are made when asked for.
             keyvault::pool::refill(4096);
         }
-        let clock = Clock::real();
-        if let Some(at) = options.start_at {
-            clock.set(at);
-        }
+        let writer = options.persist.clone().map(persist::Writer::new).transpose()?;
         let shared = Arc::new(Shared {
-            world: Mutex::new(World::new(&options, clock.now())),
+            world: Mutex::new(world),
             journal: Journal::new(options.journal_capacity),
             faults: Faults::default(),
             addresses: Addresses {
@@ -114,10 +143,12 @@ impl Simulator {
             clock,
             options,
             signer,
+            dirty: AtomicBool::new(true),
         });
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
-        let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving) };
+        let writing = writer.map(|writer| tokio::spawn(writer.run(shared.clone(), stop.clone())));
+        let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving), writing };
         sim.write_env()?;
         Ok(sim)
     }
@@ -231,6 +262,7 @@ impl Simulator {
     pub fn settle(&self) {
         let now = self.shared.clock.now();
         self.shared.world(|w| w.settle(now));
+        self.shared.dirty.store(true, Ordering::Relaxed);
     }
 
     /// A token for a principal of the directory, managed identities included; `None` for an unknown object id.
@@ -255,11 +287,20 @@ impl Simulator {
         self.shared.reset();
     }
 
-    /// Stops accepting and waits shortly for open connections.
+    /// Stops accepting, waits shortly for open connections and writes the state file a last time.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
+        }
+        if let Some(writing) = self.writing.take()
+            && let Ok(mut writer) = writing.await
+        {
+            let shared = self.shared.clone();
+            let written = tokio::task::spawn_blocking(move || writer.write(&shared)).await;
+            if let Ok(Err(error)) | Err(error) = written.map_err(io::Error::other) {
+                tracing::error!(%error, "could not write the state file");
+            }
         }
     }
 }

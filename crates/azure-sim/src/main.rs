@@ -19,6 +19,9 @@ struct Arguments {
     /// Folder for the CA and azure-sim.env.
     #[arg(long, default_value = ".azure-sim", env = "AZURE_SIM_STATE_DIR")]
     state_dir: PathBuf,
+    /// File that keeps the whole state over restarts, keys and secrets included; without it, state is in memory only.
+    #[arg(long, env = "AZURE_SIM_STATE_FILE")]
+    state_file: Option<PathBuf>,
     /// DNS domain of all hosts.
     #[arg(long, default_value = "localhost", env = "AZURE_SIM_SUFFIX")]
     suffix: String,
@@ -56,6 +59,7 @@ impl Arguments {
             suffix: self.suffix,
             public_port: self.public_port,
             state_dir: Some(self.state_dir),
+            persist: self.state_file,
             client_secret: self.client_secret,
             propagation,
             seed: self.seed,

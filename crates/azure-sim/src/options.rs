@@ -19,6 +19,8 @@ pub struct Options {
     pub public_port: Option<u16>,
     /// Folder for the CA (kept over restarts) and `azure-sim.env`. `None`: nothing is written.
     pub state_dir: Option<PathBuf>,
+    /// The file that keeps the whole state over restarts; `None` keeps it in memory only.
+    pub persist: Option<PathBuf>,
     /// The one tenant.
     pub tenant_id: String,
     /// The one subscription.
@@ -64,6 +66,7 @@ impl Default for Options {
             suffix: "localhost".to_owned(),
             public_port: None,
             state_dir: None,
+            persist: None,
             tenant_id: "11111111-1111-4111-8111-111111111111".to_owned(),
             subscription_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_id: "33333333-3333-4333-8333-333333333333".to_owned(),

@@ -110,6 +110,7 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     let surface = surface(shared, &call.host);
     if surface == Surface::Arm && call.segments.first().is_some_and(|s| s == "_sim") {
         let outcome = control::serve(shared, &call);
+        note_change(shared, &call);
         return Ok(respond(&call, &surface, &outcome, shared));
     }
     let outcome = if too_large {
@@ -120,12 +121,22 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     } else {
         serve(shared, &surface, &mut call).await
     };
+    if matches!(surface, Surface::Arm | Surface::Vault(_) | Surface::Hsm) {
+        note_change(shared, &call);
+    }
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
     journal(shared, &surface, &call, &outcome, cut);
     if cut {
         return Err(Cut);
     }
     Ok(respond(&call, &surface, &outcome.outcome, shared))
+}
+
+/// Whatever came of it, a request that is more than a look may have changed what the state file holds.
+fn note_change(shared: &Shared, call: &Call) {
+    if !matches!(call.method.as_str(), "GET" | "HEAD") {
+        shared.dirty.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What became of a request.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::arm::vault_model::Vault;
-use crate::entra::Principal;
+use crate::entra::principals::Principal;
 use crate::keyvault::key_model::Key;
 use crate::state::{Shared, World};
 

@@ -2,10 +2,11 @@
 //! short and never span an await. The types of the resources live with their providers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -14,8 +15,9 @@ use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
 use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
+use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::entra::Principal;
+use crate::entra::principals::{Principal, Secret};
 use crate::faults::Faults;
 use crate::journal::Journal;
 use crate::options::{Addresses, Options};
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub options: Options,
     pub addresses: Addresses,
     pub signer: Arc<crate::entra::tokens::Signer>,
+    /// Something changed since the state file was written.
+    pub dirty: AtomicBool,
 }
 
 impl Shared {
@@ -40,6 +44,9 @@ impl Shared {
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.tick(self.clock.now());
+        if std::mem::take(&mut world.happened) {
+            self.dirty.store(true, Ordering::Relaxed);
+        }
         f(&mut world)
     }
 
@@ -51,13 +58,14 @@ impl Shared {
             *w = World::new(&self.options, now);
             w.propagation = propagation;
         });
+        self.dirty.store(true, Ordering::Relaxed);
         self.faults.clear();
         self.journal.clear();
     }
 }
 
 /// Something that happens by itself at a time.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// A group's deletion ends: it and all in it go.
     GroupGone(String),
@@ -69,8 +77,9 @@ pub(crate) enum Event {
     GrantGone(u64),
 }
 
-/// The simulated cloud.
-#[derive(Debug)]
+/// The simulated cloud. All of it goes into the state file: a new member derives `Serialize` and `Deserialize` and has
+/// `#[serde(default)]`, so that files of earlier builds are still read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct World {
     /// By lower-case id.
     pub groups: BTreeMap<String, Group>,
@@ -95,9 +104,36 @@ pub(crate) struct World {
     /// By id.
     pub operations: BTreeMap<String, Operation>,
     pub propagation: Propagation,
-    pub chance: StdRng,
+    #[serde(skip)]
+    pub chance: Chance,
+    #[serde(with = "pairs")]
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
     counter: u64,
+    /// How often this world was taken up from a file; each time the chance starts anew from it.
+    lives: u64,
+    /// Something happened by itself since this was last looked at.
+    #[serde(skip)]
+    happened: bool,
+}
+
+/// A map whose keys are no strings, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 impl World {
@@ -115,25 +151,46 @@ impl World {
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
             propagation: options.propagation.clone(),
-            chance: StdRng::seed_from_u64(options.seed),
+            chance: Chance::of(options.seed),
             agenda: BTreeMap::new(),
             counter: 0,
+            lives: 0,
+            happened: false,
         };
+        world.stand(options, now);
+        world
+    }
+
+    /// Takes up a world from a file. Lags, like all options, are those of this start; a secret that this start leaves open
+    /// stays what it was.
+    pub fn take_up(mut self, options: &Options, now: OffsetDateTime) -> Self {
+        self.lives += 1;
+        self.chance = Chance::of(options.seed.wrapping_add(self.lives.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        self.propagation = options.propagation.clone();
+        self.roles.retain(|_, role| !role.built_in);
+        self.roles.extend(roles::built_in());
+        self.stand(options, now);
+        self
+    }
+
+    /// The first secret of a principal.
+    pub fn secret_of(&self, object_id: &str) -> Option<String> {
+        let principal = self.principals.get(&object_id.to_lowercase())?;
+        principal.secrets.first().map(|s| s.value.clone())
+    }
+
+    /// The two principals that are always there, and the one's ownership of the subscription.
+    fn stand(&mut self, options: &Options, now: OffsetDateTime) {
         for (name, app, oid, secret) in [
             ("operator", &options.client_id, &options.object_id, &options.client_secret),
             ("outsider", &options.outsider_client_id, &options.outsider_object_id, &options.outsider_secret),
         ] {
-            world.principals.insert(
-                oid.to_lowercase(),
-                Principal {
-                    object_id: oid.to_lowercase(),
-                    app_id: app.to_lowercase(),
-                    name: name.to_owned(),
-                    secret: secret.clone(),
-                    known_from: Some(now),
-                    resource_id: None,
-                },
-            );
+            let fresh = Principal::new(oid, app, name, Some(now));
+            let principal = self.principals.entry(fresh.object_id.clone()).or_insert(fresh);
+            principal.app_id = app.to_lowercase();
+            if let Some(value) = secret {
+                principal.secrets = vec![Secret { value: value.clone(), expires: None }];
+            }
         }
         let owner = Assignment::standing(
             &format!("/subscriptions/{}", options.subscription_id),
@@ -141,8 +198,7 @@ impl World {
             &options.object_id,
             now,
         );
-        world.assignments.insert(owner.id.to_lowercase(), owner);
-        world
+        self.assignments.entry(owner.id.to_lowercase()).or_insert(owner);
     }
 
     /// Lets everything happen that is due.
@@ -157,6 +213,7 @@ impl World {
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
+        self.happened = true;
         match event {
             Event::GroupGone(id) => crate::arm::resource_groups::remove(self, &id, at),
             Event::VaultPurge(name, since) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::arm::Asked;
@@ -12,7 +13,7 @@ use crate::rbac::check;
 use crate::state::World;
 
 /// Which identities a resource has.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IdentityBlock {
     /// Object id of the system-assigned principal, while it is on.
     pub system: Option<String>,

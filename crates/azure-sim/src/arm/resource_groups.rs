@@ -1,5 +1,6 @@
 //! Microsoft.Resources: resource groups, their deletion with all that is in them, and the generic resource list.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -14,7 +15,7 @@ use crate::rbac::check;
 use crate::state::{Event, World};
 
 /// A resource group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub id: String,
     pub name: String,

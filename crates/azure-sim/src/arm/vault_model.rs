@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -13,7 +14,7 @@ use crate::options::Addresses;
 use crate::propagation::{Due, reached};
 
 /// A vault.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Vault {
     pub id: String,
     /// As it was spelled at creation.
@@ -42,7 +43,7 @@ pub(crate) struct Vault {
 }
 
 /// A vault's network rules.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// As ARM shows it; absent when never set.
     pub acls: Option<Value>,
@@ -50,7 +51,7 @@ pub(crate) struct Network {
 }
 
 /// A soft-deleted vault.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeletedVault {
     pub vault: Vault,
     pub deleted: OffsetDateTime,

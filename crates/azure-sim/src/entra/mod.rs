@@ -1,6 +1,8 @@
 //! The login host: tokens by client secret, discovery, signing keys, the AADSTS errors. Who may do what is not decided
 //! here.
 
+pub(crate) mod certificates;
+pub(crate) mod principals;
 pub(crate) mod tokens;
 
 use serde_json::{Value, json};
@@ -8,32 +10,9 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use url::form_urlencoded;
 
+use crate::entra::principals::Principal;
 use crate::http::{Call, Failure, Outcome, Reply};
-use crate::propagation::Due;
 use crate::state::Shared;
-
-/// A service principal of the tenant.
-#[derive(Clone)]
-pub(crate) struct Principal {
-    pub object_id: String,
-    pub app_id: String,
-    pub name: String,
-    /// `None` for managed identities, which have none that a client could use.
-    pub secret: Option<String>,
-    /// From when the directory that role assignments ask knows it.
-    pub known_from: Due,
-    /// The ARM id behind a managed identity.
-    pub resource_id: Option<String>,
-}
-
-impl std::fmt::Debug for Principal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Principal")
-            .field("object_id", &self.object_id)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Answers a request to the login host.
 pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
@@ -123,7 +102,7 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
         );
     }
     let client_id = field("client_id").to_lowercase();
-    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.secret.is_some()).cloned());
+    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.is_application()).cloned());
     let Some(principal) = found else {
         return refuse(
             400,
@@ -147,7 +126,7 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
         );
     }
     let same = aws_lc_rs::constant_time::verify_slices_are_equal(
-        principal.secret.as_deref().unwrap_or_default().as_bytes(),
+        principal.secrets.first().map_or("", |s| s.value.as_str()).as_bytes(),
         field("client_secret").as_bytes(),
     );
     if same.is_err() {

@@ -10,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod rotation_policy;
+pub(crate) mod stored;
 
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
