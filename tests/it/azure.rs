@@ -7,6 +7,7 @@ mod resources;
 
 use std::collections::BTreeMap;
 
+use arm_schemas::Watch;
 use azure_sim::{Options, Propagation, Simulator};
 use cmk::azure::keys::{KeyOperation, KeySpec, KeyType};
 use cmk::azure::role_assignments::{self, PrincipalType, roles};
@@ -18,10 +19,14 @@ use cmk::azure::{
 use cmk::domain::ids::{ArmId, PrincipalId};
 use uuid::Uuid;
 
+use crate::support::schemas::watch;
+
 const LOCATION: &str = "westeurope";
 
 /// A simulated cloud with one resource group, and the service's client.
 struct Stage {
+    /// Fails the test where a body does not hold to Azure's published types.
+    _schemas: Watch,
     sim: Simulator,
     azure: Azure,
     cx: CallContext,
@@ -52,10 +57,11 @@ impl Stage {
     }
 
     async fn with(propagation: Propagation) -> Self {
-        let options = Options { fast_keys: true, propagation, ..Options::default() };
+        let (schemas, observer) = watch();
+        let options = Options { fast_keys: true, propagation, observer: Some(observer), ..Options::default() };
         let sim = Simulator::start(options).await.expect("the simulator starts");
         let azure = connect(&sim, sim.client_id(), sim.client_secret(), Timeouts::default(), true);
-        let stage = Self { sim, azure, cx: CallContext::new(Uuid::new_v4()) };
+        let stage = Self { _schemas: schemas, sim, azure, cx: CallContext::new(Uuid::new_v4()) };
         stage.create_group("rg").await.expect("a resource group");
         stage
     }

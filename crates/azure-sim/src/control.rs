@@ -37,6 +37,8 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
             shared.world(|w| w.settle(now));
             Ok(Reply::empty(204))
         }
+        ("GET", ["network"]) => Ok(standpoint(shared)),
+        ("PUT", ["network"]) => stand(shared, call),
         ("GET", ["faults"]) => as_reply(&shared.faults.list()),
         ("POST", ["faults"]) => add_fault(shared, call),
         ("DELETE", ["faults"]) => {
@@ -61,6 +63,16 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         ("POST", ["journal", "assert"]) => assert(shared, call),
         ("GET", ["state"]) => Ok(Reply::ok(snapshot::full(shared))),
         ("GET", ["state", "normalized"]) => Ok(Reply::ok(snapshot::normalized(shared))),
+        ("POST", ["hsms", name, "activate"]) => {
+            let now = shared.clock.now();
+            let shown = shared.world(|w| {
+                w.activate_hsm(name, now).then_some(())?;
+                w.hsms.get(&name.to_lowercase()).map(|h| h.render(w, &shared.addresses, now))
+            });
+            shown
+                .map(Reply::ok)
+                .ok_or_else(|| Failure::new(404, "NoSuchHsm", format!("There is no provisioned managed HSM '{name}'.")))
+        }
         ("POST", ["reset"]) => {
             shared.reset();
             Ok(Reply::empty(204))
@@ -68,7 +80,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         _ => Err(Failure::new(
             404,
             "NoSuchControl",
-            "Known: clock, propagation, settle, faults, journal, journal/assert, state, state/normalized, reset.",
+            "Known: clock, propagation, settle, network, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
         )),
     }
 }
@@ -115,6 +127,26 @@ fn set_clock(shared: &Shared, call: &Call) -> Outcome {
         None => {}
     }
     Ok(clock(shared))
+}
+
+/// Where callers without a public address stand.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Standpoint {
+    /// Id of a subnet; `null` is the Internet.
+    subnet: Option<String>,
+}
+
+fn standpoint(shared: &Shared) -> Reply {
+    Reply::ok(json!({ "subnet": shared.world(|w| w.networks.standpoint.clone()) }))
+}
+
+fn stand(shared: &Shared, call: &Call) -> Outcome {
+    let to: Standpoint = body(call)?;
+    if shared.stand_in(to.subnet.as_deref()) {
+        return Ok(standpoint(shared));
+    }
+    Err(Failure::new(404, "NoSuchSubnet", "There is no subnet of this id."))
 }
 
 fn add_fault(shared: &Shared, call: &Call) -> Outcome {

@@ -90,12 +90,23 @@ impl Call {
 pub(crate) struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
+    /// Headers whose names are known only at run time.
+    pub named: Vec<(String, String)>,
     pub body: Option<Value>,
+    /// Takes the place of `body` where the answer is not JSON.
+    pub raw: Option<Raw>,
+}
+
+/// A body of bytes. `HEAD` is told its length.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub content_type: String,
+    pub bytes: Bytes,
 }
 
 impl Reply {
     pub fn json(status: u16, body: Value) -> Self {
-        Self { status, headers: Vec::new(), body: Some(body) }
+        Self { body: Some(body), ..Self::empty(status) }
     }
 
     pub fn ok(body: Value) -> Self {
@@ -103,7 +114,7 @@ impl Reply {
     }
 
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: None }
+        Self { status, headers: Vec::new(), named: Vec::new(), body: None, raw: None }
     }
 
     /// `{"value":[…]}`, the shape of every list that fits on one page.
@@ -135,7 +146,7 @@ pub(crate) struct Refused {
     pub headers: Vec<(&'static str, String)>,
     /// Headers that a fault rule adds.
     pub extra: Vec<(String, String)>,
-    /// Replaces the envelope, for the login host.
+    /// Replaces the envelope, for the login host; `null` is no body at all.
     pub body: Option<Value>,
     /// Close the connection instead of answering: what stands for a host that does not exist.
     pub cut: bool,
@@ -187,6 +198,13 @@ impl Failure {
         let mut failure = Self::new(0, "NoSuchHost", "");
         failure.cut = true;
         failure
+    }
+
+    /// Answers with headers alone.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body = Some(Value::Null);
+        self
     }
 
     #[must_use]
@@ -242,7 +260,8 @@ pub(crate) fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|s| !s.is_empty()).map(decode).collect()
 }
 
-fn decode(segment: &str) -> String {
+/// Percent-decoded; a wrong escape stays as it is.
+pub(crate) fn decode(segment: &str) -> String {
     let bytes = segment.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;

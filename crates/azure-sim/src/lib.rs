@@ -17,6 +17,7 @@
 //! ```
 
 pub mod clock;
+pub mod exchange;
 pub mod faults;
 pub mod journal;
 pub mod options;
@@ -29,6 +30,7 @@ mod control;
 mod entra;
 mod env_file;
 mod glob;
+mod hsm;
 mod http;
 mod keyvault;
 mod persist;
@@ -37,6 +39,7 @@ mod rbac;
 mod server;
 mod snapshot;
 mod state;
+mod storage;
 mod tls;
 
 use std::io;
@@ -51,6 +54,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
+pub use exchange::{Exchange, Observer};
 pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;
@@ -144,8 +148,12 @@ impl Simulator {
             options,
             signer,
             dirty: AtomicBool::new(true),
+            rewrap: tokio::sync::Notify::new(),
         });
         let stop = CancellationToken::new();
+        // A world from a file may have left data keys to be rewrapped.
+        shared.rewrap.notify_one();
+        tokio::spawn(cmk::keeper(shared.clone(), stop.clone()));
         let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
         let writing = writer.map(|writer| tokio::spawn(writer.run(shared.clone(), stop.clone())));
         let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving), writing };
@@ -258,6 +266,13 @@ impl Simulator {
         self.shared.world(|w| w.propagation = propagation);
     }
 
+    /// Where callers without a public address of their own stand: in the subnet of this id, or on the Internet. From a
+    /// subnet, vaults are reached over the approved private endpoints of its virtual network, or over its service endpoint.
+    /// False when there is no such subnet.
+    pub fn stand_in(&self, subnet: Option<&str>) -> bool {
+        self.shared.stand_in(subnet)
+    }
+
     /// Makes everything visible now that is on its way.
     pub fn settle(&self) {
         let now = self.shared.clock.now();
@@ -272,9 +287,23 @@ impl Simulator {
         Some(self.shared.mint(&principal, audience, now))
     }
 
+    /// Answers one request without a network, as if it came from loopback. The host is the one of the URI or of the `Host`
+    /// header. `None`: the connection would be closed without an answer, as it is for a vault that does not exist.
+    pub async fn answer(&self, request: axum::http::Request<axum::body::Body>) -> Option<axum::response::Response> {
+        let peer = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        pipeline::answer(&self.shared, peer, request).await.ok()
+    }
+
     /// The whole state, as ARM and Key Vault show it.
     pub fn snapshot(&self) -> Value {
         snapshot::full(&self.shared)
+    }
+
+    /// Activates a managed HSM without the ceremony of its security domain. `false`: there is no such HSM, or it is not
+    /// provisioned yet.
+    pub fn activate_hsm(&self, name: &str) -> bool {
+        let now = self.shared.clock.now();
+        self.shared.world(|w| w.activate_hsm(name, now))
     }
 
     /// The state without times, random ids and ports, equal for two runs that did the same.

@@ -37,6 +37,9 @@ struct Arguments {
     /// Seconds that a long-running operation takes.
     #[arg(long, default_value_t = 2, env = "AZURE_SIM_LRO_SECONDS")]
     lro_seconds: u64,
+    /// Seconds that the creation, recovery and deletion of a managed HSM take.
+    #[arg(long, default_value_t = 2, env = "AZURE_SIM_HSM_LRO_SECONDS")]
+    hsm_lro_seconds: u64,
     /// Seed of simulated chance.
     #[arg(long, default_value_t = 1, env = "AZURE_SIM_SEED")]
     seed: u64,
@@ -64,6 +67,7 @@ impl Arguments {
             propagation,
             seed: self.seed,
             lro_duration: Duration::from_secs(self.lro_seconds),
+            hsm_lro: Duration::from_secs(self.hsm_lro_seconds),
             client_address: self.client_address,
             ..Options::default()
         }
@@ -86,6 +90,7 @@ async fn main() -> ExitCode {
     println!("ARM     {}", sim.arm_url());
     println!("login   {}", sim.login_url());
     println!("vaults  https://{{name}}.{}", sim.vault_suffix());
+    println!("HSMs    https://{{name}}.{}", sim.hsm_suffix());
     println!("CA      {}", dir.join("ca.pem").display());
     println!("shell   . {}", dir.join("azure-sim.env").display());
     wait_for_stop().await;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::exchange::Observer;
+use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
+use crate::storage::{Endpoint, SERVICES};
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
 #[derive(Clone)]
@@ -43,6 +46,8 @@ pub struct Options {
     pub seed: u64,
     /// How long the simulated long-running operations take.
     pub lro_duration: Duration,
+    /// How long the creation, recovery and deletion of a managed HSM take; in Azure 20 to 30 minutes.
+    pub hsm_lro: Duration,
     /// `Retry-After` on the answers to them, in seconds; `None` sends no header.
     pub lro_retry_after: Option<u64>,
     /// How long a token is good.
@@ -57,6 +62,8 @@ pub struct Options {
     pub journal_capacity: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,
+    /// Is shown every request with its answer, bodies included: for tests.
+    pub observer: Option<Observer>,
 }
 
 impl Default for Options {
@@ -78,12 +85,14 @@ impl Default for Options {
             propagation: Propagation::default(),
             seed: 1,
             lro_duration: Duration::from_secs(2),
+            hsm_lro: Duration::from_secs(2),
             lro_retry_after: Some(1),
             token_lifetime: Duration::from_secs(3599),
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
             fast_keys: false,
             journal_capacity: 100_000,
             start_at: None,
+            observer: None,
         }
     }
 }
@@ -91,11 +100,15 @@ impl Default for Options {
 impl Options {
     /// The address that Azure sees for a caller.
     pub(crate) fn address_of(&self, peer: IpAddr) -> IpAddr {
-        let outside = match peer.to_canonical() {
-            IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),
-            IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
-        };
-        if outside { peer.to_canonical() } else { self.client_address }
+        if self.behind_gateway(peer) { self.client_address } else { peer.to_canonical() }
+    }
+
+    /// Whether a caller has no public address of its own.
+    pub(crate) fn behind_gateway(&self, peer: IpAddr) -> bool {
+        match peer.to_canonical() {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        }
     }
 }
 
@@ -140,6 +153,20 @@ impl Addresses {
     /// The managed HSM that this host names.
     pub fn hsm_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         self.label_under(host, "managedhsm")
+    }
+
+    /// The holder of keys that this host names.
+    pub fn holder_of(&self, host: &str) -> Option<At> {
+        let vault = self.vault_of(host).map(|name| At::new(Zone::Vault, name));
+        vault.or_else(|| self.hsm_of(host).map(|name| At::new(Zone::Hsm, name)))
+    }
+
+    /// The service of a storage account that this host names.
+    pub fn storage_of(&self, host: &str) -> Option<Endpoint> {
+        SERVICES.iter().find_map(|service| {
+            let account = self.label_under(host, service)?.to_lowercase();
+            Some(Endpoint { account, service })
+        })
     }
 
     fn label_under<'a>(&self, host: &'a str, zone: &str) -> Option<&'a str> {

@@ -12,11 +12,14 @@ use time::macros::format_description;
 use url::form_urlencoded;
 use uuid::Uuid;
 
+use crate::exchange::{Exchange, Observer};
 use crate::faults::Action;
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
+use crate::keyvault::holder::{At, Zone};
 use crate::state::Shared;
-use crate::{arm, control, entra, keyvault};
+use crate::storage::Endpoint;
+use crate::{arm, control, entra, keyvault, storage};
 
 /// Largest body taken.
 const MOST_BODY: usize = 4 * 1024 * 1024;
@@ -32,8 +35,9 @@ pub(crate) struct Cut;
 enum Surface {
     Arm,
     Login,
-    Vault(String),
-    Hsm,
+    Graph,
+    Keys(At),
+    Storage(Endpoint),
     Unknown,
 }
 
@@ -42,8 +46,10 @@ impl Surface {
         match self {
             Self::Arm => "arm",
             Self::Login => "login",
-            Self::Vault(_) => "vault",
-            Self::Hsm => "hsm",
+            Self::Graph => "graph",
+            Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
+            Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
+            Self::Storage(at) => at.service,
             Self::Unknown => "unknown",
         }
     }
@@ -51,14 +57,17 @@ impl Surface {
 
 fn surface(shared: &Shared, host: &str) -> Surface {
     let names = &shared.addresses;
-    if let Some(vault) = names.vault_of(host) {
-        return Surface::Vault(vault.to_owned());
+    if let Some(at) = names.holder_of(host) {
+        return Surface::Keys(at);
     }
-    if names.hsm_of(host).is_some() {
-        return Surface::Hsm;
+    if let Some(at) = names.storage_of(host) {
+        return Surface::Storage(at);
     }
     if host == format!("login.{}", names.suffix) {
         return Surface::Login;
+    }
+    if host == format!("graph.{}", names.suffix) {
+        return Surface::Graph;
     }
     let arm = host == format!("management.{}", names.suffix)
         || host == names.suffix
@@ -121,11 +130,14 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     } else {
         serve(shared, &surface, &mut call).await
     };
-    if matches!(surface, Surface::Arm | Surface::Vault(_) | Surface::Hsm) {
+    if !matches!(surface, Surface::Login | Surface::Unknown) {
         note_change(shared, &call);
     }
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
     journal(shared, &surface, &call, &outcome, cut);
+    if let Some(observer) = &shared.options.observer {
+        show(observer, &surface, &call, &outcome.outcome);
+    }
     if cut {
         return Err(Cut);
     }
@@ -137,6 +149,23 @@ fn note_change(shared: &Shared, call: &Call) {
     if !matches!(call.method.as_str(), "GET" | "HEAD") {
         shared.dirty.store(true, Ordering::Relaxed);
     }
+}
+
+fn show(observer: &Observer, surface: &Surface, call: &Call, outcome: &Outcome) {
+    let sent = serde_json::from_slice(&call.body).ok();
+    let (status, answer) = match outcome {
+        Ok(reply) => (reply.status, reply.body.clone()),
+        Err(failure) => (failure.status, Some(failure.envelope())),
+    };
+    observer(&Exchange {
+        surface: surface.name(),
+        method: call.method.as_str(),
+        path: &call.path,
+        api_version: call.param("api-version"),
+        sent: sent.as_ref(),
+        status,
+        answer: answer.as_ref(),
+    });
 }
 
 /// What became of a request.
@@ -197,8 +226,9 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
     match surface {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
-        Surface::Vault(vault) => keyvault::serve(shared, call, vault).await,
-        Surface::Hsm => Err(Failure::not_played("Managed HSM")),
+        Surface::Graph => entra::graph::serve(shared, call),
+        Surface::Keys(at) => keyvault::serve(shared, call, at).await,
+        Surface::Storage(at) => storage::serve(shared, call, at).await,
         Surface::Unknown => {
             Err(Failure::new(404, "UnknownHost", format!("The simulator has no host '{}'.", call.host)))
         }
@@ -227,15 +257,20 @@ fn respond(call: &Call, surface: &Surface, outcome: &Outcome, shared: &Shared) -
     let (status, body) = match outcome {
         Ok(reply) => {
             headers.extend(reply.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
-            (reply.status, reply.body.clone())
+            headers.extend(reply.named.iter().cloned());
+            let raw = reply.raw.as_ref().map(|raw| (raw.content_type.clone(), raw.bytes.clone()));
+            (reply.status, raw.or_else(|| reply.body.as_ref().map(json)))
         }
         Err(failure) => {
             headers.extend(failure.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
             headers.extend(failure.extra.iter().cloned());
-            (failure.status, Some(failure.envelope()))
+            (failure.status, error_body(call, surface, failure))
         }
     };
     common_headers(call, surface, shared, &mut headers);
+    if let Surface::Storage(_) = surface {
+        headers.extend(storage::common_headers(call, outcome.as_ref().err().map(|f| f.code.as_str())));
+    }
     let mut response = Response::new(Body::empty());
     *response.status_mut() =
         axum::http::StatusCode::from_u16(status).unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
@@ -248,13 +283,34 @@ fn respond(call: &Call, surface: &Surface, outcome: &Outcome, shared: &Shared) -
             target.insert(name, value);
         }
     }
-    if let Some(body) = body {
-        target.insert("content-type", HeaderValue::from_static("application/json; charset=utf-8"));
-        if call.method != axum::http::Method::HEAD {
-            *response.body_mut() = Body::from(body.to_string());
+    if let Some((content_type, bytes)) = body {
+        if let Ok(content_type) = HeaderValue::try_from(content_type) {
+            target.insert("content-type", content_type);
+        }
+        if call.method == axum::http::Method::HEAD {
+            target.insert("content-length", bytes.len().into());
+        } else {
+            *response.body_mut() = Body::from(bytes);
         }
     }
     response
+}
+
+fn json(body: &serde_json::Value) -> (String, Bytes) {
+    ("application/json; charset=utf-8".to_owned(), Bytes::from(body.to_string()))
+}
+
+/// An error's body in the surface's form; none where HTTP allows none.
+fn error_body(call: &Call, surface: &Surface, failure: &Failure) -> Option<(String, Bytes)> {
+    if failure.status == 304 {
+        return None;
+    }
+    if let Surface::Storage(_) = surface {
+        let (id, time) = (call.request_id.to_string(), crate::http::rfc3339(call.now));
+        let text = storage::error_body(&failure.code, &failure.message, &id, &time);
+        return Some(("application/xml".to_owned(), Bytes::from(text)));
+    }
+    Some(failure.envelope()).filter(|body| !body.is_null()).as_ref().map(json)
 }
 
 fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut Vec<(String, String)>) {
@@ -266,15 +322,33 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
     add("cache-control", "no-cache".into());
     let client_id = call.header("x-ms-client-request-id").map(str::to_owned);
     match surface {
-        Surface::Vault(name) => {
+        Surface::Keys(at) => {
             if let Some(client_id) = client_id {
                 add("x-ms-client-request-id", client_id);
             }
-            let region = shared.world(|w| w.vaults.get(name).map(|v| v.location.clone()));
+            let (region, privately) = shared.world(|w| {
+                let holder = w.holder(at);
+                let privately = holder.is_some_and(|h| keyvault::access::privately(shared, call, w, h));
+                (holder.map(|h| h.location.clone()), privately)
+            });
             add("x-ms-keyvault-region", region.unwrap_or_default());
-            add("x-ms-keyvault-service-version", "2.0.0.0".into());
             let address = shared.options.address_of(call.peer);
-            add("x-ms-keyvault-network-info", format!("conn_type=Ipv4;addr={address};act_addr_fam=InterNetwork;"));
+            // The connection type of a private link is UNVERIFIED.
+            let kind = if privately { "PrivateLink" } else { "Ipv4" };
+            let family = match at.zone {
+                Zone::Vault => {
+                    add("x-ms-keyvault-service-version", "2.0.0.0".into());
+                    "InterNetwork"
+                }
+                Zone::Hsm => {
+                    add("x-ms-server-latency", "1".into());
+                    add("x-ms-build-version", "1.0.0-simulator".into());
+                    add("content-security-policy", "default-src 'self'".into());
+                    add("x-frame-options", "SAMEORIGIN".into());
+                    "Ipv4"
+                }
+            };
+            add("x-ms-keyvault-network-info", format!("conn_type={kind};addr={address};act_addr_fam={family};"));
         }
         Surface::Arm => {
             let returns = call.header("x-ms-return-client-request-id").is_some_and(|v| v.eq_ignore_ascii_case("true"));
@@ -295,7 +369,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Hsm | Surface::Unknown => {}
+        Surface::Login | Surface::Graph | Surface::Storage(_) | Surface::Unknown => {}
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Propagation {
     pub grant_removal: Lag,
     /// A new role assignment, until a management-plane read shows it.
     pub grant_read: Lag,
+    /// A new local role assignment of a managed HSM, until it is enforced, and a removed one, until it no longer is.
+    pub hsm_grant: Lag,
     /// A new principal, until the directory that role assignments ask knows it.
     pub principal: Lag,
     /// A change of a vault's network rules, until the data plane follows it.
@@ -93,21 +95,27 @@ pub struct Propagation {
     pub key_delete: Lag,
     /// A recovered key, until `keys/{name}` shows it.
     pub key_recover: Lag,
+    /// Between two looks of a service at its customer-managed key. Azure documents minutes to hours; the default is
+    /// shorter, so that one can wait for it.
+    pub key_look: Lag,
 }
 
 impl Default for Propagation {
-    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4.
+    /// Lively but short: grants arrive after 2 to 8 seconds, principals and firewall changes after 1 to 4,
+    /// services look at their keys every 3 to 6.
     fn default() -> Self {
         Self {
             grant: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_removal: Lag::Uniform { min: 2.0, max: 8.0 },
             grant_read: Lag::Uniform { min: 0.0, max: 1.0 },
+            hsm_grant: Lag::Uniform { min: 0.5, max: 2.0 },
             principal: Lag::Uniform { min: 1.0, max: 4.0 },
             firewall: Lag::Uniform { min: 1.0, max: 4.0 },
             dns: Lag::None,
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            key_look: Lag::Uniform { min: 3.0, max: 6.0 },
         }
     }
 }
@@ -119,12 +127,14 @@ impl Propagation {
             grant: Lag::None,
             grant_removal: Lag::None,
             grant_read: Lag::None,
+            hsm_grant: Lag::None,
             principal: Lag::None,
             firewall: Lag::None,
             dns: Lag::None,
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            key_look: Lag::None,
         }
     }
 }

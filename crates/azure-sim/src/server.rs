@@ -18,9 +18,8 @@ use tokio_rustls::rustls::server::Acceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::pipeline;
-use crate::propagation::reached;
 use crate::state::Shared;
+use crate::{pipeline, storage};
 
 /// Connections at one time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 4096;
@@ -73,8 +72,8 @@ async fn connection(
     let start = tokio::time::timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), stream))
         .await
         .map_err(timed_out)??;
-    // A vault that does not exist has no host: closing before the handshake is as near to NXDOMAIN as one port allows.
-    if start.client_hello().server_name().is_some_and(|name| unknown_vault(&shared, name)) {
+    // A vault, managed HSM or storage account that does not exist has no host: closing before the handshake is as near to NXDOMAIN as one port allows.
+    if start.client_hello().server_name().is_some_and(|name| unknown_host(&shared, name)) {
         return Ok(());
     }
     let stream = tokio::time::timeout(HANDSHAKE, start.into_stream(tls)).await.map_err(timed_out)??;
@@ -102,11 +101,10 @@ async fn connection(
     ended.map_err(io::Error::other)
 }
 
-fn unknown_vault(shared: &Shared, name: &str) -> bool {
+fn unknown_host(shared: &Shared, name: &str) -> bool {
     let name = name.to_lowercase();
     let now = shared.clock.now();
-    shared
-        .addresses
-        .vault_of(&name)
-        .is_some_and(|vault| shared.world(|w| w.vaults.get(vault).is_none_or(|v| !reached(v.dns_from, now))))
+    let names = &shared.addresses;
+    names.holder_of(&name).is_some_and(|at| shared.world(|w| !w.resolves(&at, now)))
+        || names.storage_of(&name).is_some_and(|at| shared.world(|w| !storage::exists(w, &at, now)))
 }

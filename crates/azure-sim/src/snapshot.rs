@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
 
-use crate::arm::vault_model::Vault;
 use crate::entra::principals::Principal;
+use crate::hsm::grants::Grant;
+use crate::hsm::model::Hsm;
+use crate::keyvault::holder::Holder;
 use crate::keyvault::key_model::Key;
 use crate::state::{Shared, World};
 
@@ -21,6 +24,16 @@ pub(crate) fn full(shared: &Shared) -> Value {
             shown["keys"] = full_keys(shared, vault);
             vaults.insert(name.clone(), shown);
         }
+        let hsms: Map<String, Value> = w
+            .hsms
+            .iter()
+            .map(|(n, h)| {
+                let mut shown = h.render(w, &shared.addresses, now);
+                shown["keys"] = full_keys(shared, h);
+                shown["localRoleAssignments"] = h.grants.values().map(Grant::render).collect();
+                (n.clone(), shown)
+            })
+            .collect();
         let accounts: Map<String, Value> = w
             .accounts
             .iter()
@@ -31,15 +44,37 @@ pub(crate) fn full(shared: &Shared) -> Value {
             "identities": w.identities.values().map(|i| json!({
                 "id": i.id, "principalId": i.principal_id, "clientId": i.client_id,
             })).collect::<Vec<_>>(),
+            // Microsoft Graph is not played: this is where object ids of Azure's own applications are found.
+            "principals": w.principals.values().map(|p| json!({
+                "objectId": p.object_id, "appId": p.app_id, "displayName": p.name,
+            })).collect::<Vec<_>>(),
             "vaults": vaults,
+            "managedHsms": hsms,
+            "deletedManagedHsms": w.deleted_hsms.values().map(|d| d.render(&shared.options.subscription_id)).collect::<Vec<_>>(),
             "deletedVaults": w.deleted_vaults.values().map(|d| d.render(&shared.options.subscription_id)).collect::<Vec<_>>(),
             "roleAssignments": w.assignments.values().map(|a| a.render(&shared.options.subscription_id)).collect::<Vec<_>>(),
             "storageAccounts": accounts,
+            "resources": resources(shared, w, false),
+            "deletedResources": w.deleted_resources.keys().collect::<Vec<_>>(),
         })
     })
 }
 
-fn full_keys(shared: &Shared, vault: &Vault) -> Value {
+/// Resources of the generic provider by id; `plain` without what differs between equal runs.
+fn resources(shared: &Shared, w: &World, plain: bool) -> Value {
+    let versions = versions_of(w);
+    let now = shared.clock.now();
+    let shown = w.resources.values().map(|r| {
+        let mut shown = r.render(w, shared, now);
+        if plain {
+            scrub(&mut shown, &versions);
+        }
+        (r.id.clone(), shown)
+    });
+    shown.collect::<Map<_, _>>().into()
+}
+
+fn full_keys(shared: &Shared, vault: &Holder) -> Value {
     let keys: Map<String, Value> = vault
         .keys
         .values()
@@ -59,12 +94,22 @@ pub(crate) fn normalized(shared: &Shared) -> Value {
         let vaults: Map<String, Value> = w
             .vaults
             .iter()
-            .map(|(n, v)| (n.clone(), vault(shared, v)))
+            .map(|(n, v)| (n.clone(), holder(v.render(&shared.addresses, now), v)))
             .collect();
         let deleted: Map<String, Value> = w
             .deleted_vaults
             .iter()
-            .map(|(n, d)| (n.clone(), vault(shared, &d.vault)))
+            .map(|(n, d)| (n.clone(), holder(d.vault.render(&shared.addresses, now), &d.vault)))
+            .collect();
+        let hsms: Map<String, Value> = w
+            .hsms
+            .iter()
+            .map(|(n, h)| (n.clone(), hsm(w, shared, h, now)))
+            .collect();
+        let deleted_hsms: Map<String, Value> = w
+            .deleted_hsms
+            .iter()
+            .map(|(n, d)| (n.clone(), hsm(w, shared, &d.hsm, now)))
             .collect();
         let mut grants: Vec<Value> = w.assignments.values().map(|a| grant(w, a)).collect();
         grants.sort_by_key(Value::to_string);
@@ -82,14 +127,33 @@ pub(crate) fn normalized(shared: &Shared) -> Value {
             "identities": w.identities.values().map(|i| json!({ "id": i.id, "location": i.location, "tags": i.tags })).collect::<Vec<_>>(),
             "vaults": vaults,
             "deletedVaults": deleted,
+            "managedHsms": hsms,
+            "deletedManagedHsms": deleted_hsms,
             "roleAssignments": grants,
             "storageAccounts": accounts,
+            "resources": resources(shared, w, true),
+            "deletedResources": w.deleted_resources.keys().collect::<Vec<_>>(),
         })
     })
 }
 
-fn vault(shared: &Shared, vault: &Vault) -> Value {
-    let mut shown = vault.render(&shared.addresses, shared.clock.now());
+fn hsm(w: &World, shared: &Shared, hsm: &Hsm, now: OffsetDateTime) -> Value {
+    let mut shown = holder(hsm.render(w, &shared.addresses, now), hsm);
+    let mut grants: Vec<Value> = hsm
+        .grants
+        .values()
+        .map(|g| {
+            let principal = w.principals.get(&g.principal).map_or("(unknown)", |p: &Principal| p.name.as_str());
+            json!({ "scope": g.scope, "role": g.role, "principal": principal })
+        })
+        .collect();
+    grants.sort_by_key(Value::to_string);
+    shown["localRoleAssignments"] = grants.into();
+    shown
+}
+
+/// What is shown of a vault or managed HSM, made comparable, with its keys.
+fn holder(mut shown: Value, vault: &Holder) -> Value {
     scrub(&mut shown, &BTreeMap::new());
     shown["keys"] = vault.keys.values().map(|k| (k.name.clone(), key(k))).collect::<Map<_, _>>().into();
     shown["deletedKeys"] =
@@ -119,6 +183,8 @@ fn grant(w: &World, a: &crate::rbac::assignments::Assignment) -> Value {
 fn versions_of(w: &World) -> BTreeMap<String, String> {
     w.vaults
         .values()
+        .map(|v| &v.holder)
+        .chain(w.hsms.values().map(|h| &h.holder))
         .flat_map(|v| v.keys.values())
         .flat_map(|k| k.versions.iter().enumerate())
         .map(|(i, v)| (v.id.clone(), format!("version-{}", i + 1)))
@@ -133,8 +199,16 @@ const TIMES_AND_IDS: &[&str] = &[
     "principalId",
     "clientId",
     "vaultUri",
+    "hsmUri",
+    "initialAdminObjectIds",
     "primaryEndpoints",
     "provisioningState",
+    "systemData",
+    "etag",
+    "instanceId",
+    "dateCreated",
+    "creationDate",
+    "thumbprint",
 ];
 
 fn scrub(value: &mut Value, versions: &BTreeMap<String, String>) {

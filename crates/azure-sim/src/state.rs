@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::arm::generic::{self, resource::Resource, soft::Deleted};
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -17,13 +18,17 @@ use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::chance::Chance;
 use crate::clock::Clock;
+use crate::cmk::{self, Hold};
 use crate::entra::principals::{Principal, Secret};
 use crate::faults::Faults;
+use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
-use crate::rbac::assignments::Assignment;
+use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
+use crate::storage::Storehouse;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -37,17 +42,33 @@ pub(crate) struct Shared {
     pub signer: Arc<crate::entra::tokens::Signer>,
     /// Something changed since the state file was written.
     pub dirty: AtomicBool,
+    /// Wakes `cmk::keeper` when data keys are to be rewrapped.
+    pub rewrap: tokio::sync::Notify,
 }
 
 impl Shared {
     /// Runs with the world brought up to the present. The guard cannot leave the closure, so no await happens under it.
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.tick(self.clock.now());
+        if world.tick(&self.addresses, self.clock.now()) {
+            self.rewrap.notify_one();
+            self.dirty.store(true, Ordering::Relaxed);
+        }
         if std::mem::take(&mut world.happened) {
             self.dirty.store(true, Ordering::Relaxed);
         }
         f(&mut world)
+    }
+
+    /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
+    pub fn stand_in(&self, subnet: Option<&str>) -> bool {
+        self.world(|w| {
+            if subnet.is_some_and(|id| crate::arm::network::subnets::find(&w.networks, id).is_none()) {
+                return false;
+            }
+            w.networks.standpoint = subnet.map(str::to_lowercase);
+            true
+        })
     }
 
     /// Forgets all resources, fault rules and journal entries. Lags and clock stay.
@@ -71,10 +92,18 @@ pub(crate) enum Event {
     GroupGone(String),
     /// The retention of a deleted vault ends. The time of deletion tells it from a later one of the same name.
     VaultPurge(String, OffsetDateTime),
-    /// The retention of a deleted key ends: vault, key, time of deletion.
-    KeyPurge(String, String, OffsetDateTime),
+    /// The deletion of a managed HSM ends.
+    HsmDeleted(String),
+    /// The retention of a deleted managed HSM ends: its name and the time of its deletion.
+    HsmPurge(String, OffsetDateTime),
+    /// The retention of a deleted key ends: its holder, key, time of deletion.
+    KeyPurge(At, String, OffsetDateTime),
     /// A removed role assignment is no longer enforced.
     GrantGone(u64),
+    /// A deletion ends: lower-case id of a resource of the generic provider.
+    ResourceGone(String),
+    /// The retention of a soft-deleted one ends: lower-case id, time of deletion.
+    ResourcePurge(String, OffsetDateTime),
 }
 
 /// The simulated cloud. All of it goes into the state file: a new member derives `Serialize` and `Deserialize` and has
@@ -91,8 +120,20 @@ pub(crate) struct World {
     pub vaults: BTreeMap<String, Vault>,
     /// By lower-case name.
     pub deleted_vaults: BTreeMap<String, DeletedVault>,
+    /// Managed HSMs by lower-case name, which is unique in the cloud.
+    pub hsms: BTreeMap<String, Hsm>,
+    /// By lower-case name.
+    pub deleted_hsms: BTreeMap<String, DeletedHsm>,
     /// By lower-case name, which is unique in the cloud.
     pub accounts: BTreeMap<String, Account>,
+    /// Resources of the generic provider, by lower-case id.
+    pub resources: BTreeMap<String, Resource>,
+    /// Soft-deleted ones, by the lower-case id that they had.
+    pub deleted_resources: BTreeMap<String, Deleted>,
+    /// What accounts store, by the same name.
+    pub storehouses: BTreeMap<String, Storehouse>,
+    /// Customer's keys in use, by the lower-case id of the resource under them.
+    pub holds: BTreeMap<String, Hold>,
     /// By lower-case id.
     pub assignments: BTreeMap<String, Assignment>,
     /// Removed assignments that are still enforced, by a number of their own.
@@ -103,6 +144,8 @@ pub(crate) struct World {
     pub principals: BTreeMap<String, Principal>,
     /// By id.
     pub operations: BTreeMap<String, Operation>,
+    /// Virtual networks, private endpoints and where callers stand.
+    pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
     #[serde(skip)]
     pub chance: Chance,
@@ -144,12 +187,19 @@ impl World {
             generations: BTreeMap::new(),
             vaults: BTreeMap::new(),
             deleted_vaults: BTreeMap::new(),
+            hsms: BTreeMap::new(),
+            deleted_hsms: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            deleted_resources: BTreeMap::new(),
+            storehouses: BTreeMap::new(),
+            holds: BTreeMap::new(),
             assignments: BTreeMap::new(),
             fading: BTreeMap::new(),
             roles: roles::built_in(),
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
+            networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: Chance::of(options.seed),
             agenda: BTreeMap::new(),
@@ -192,6 +242,9 @@ impl World {
                 principal.secrets = vec![Secret { value: value.clone(), expires: None }];
             }
         }
+        for principal in crate::entra::first_party::principals(&options.tenant_id, now) {
+            self.principals.entry(principal.object_id.clone()).or_insert(principal);
+        }
         let owner = Assignment::standing(
             &format!("/subscriptions/{}", options.subscription_id),
             roles::OWNER,
@@ -201,15 +254,14 @@ impl World {
         self.assignments.entry(owner.id.to_lowercase()).or_insert(owner);
     }
 
-    /// Lets everything happen that is due.
-    pub fn tick(&mut self, now: OffsetDateTime) {
-        while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
+    /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be
+    /// rewrapped.
+    pub fn tick(&mut self, addresses: &Addresses, now: OffsetDateTime) -> bool {
+        while let Some(entry) = self.agenda.first_entry().filter(|e| e.key().0 <= now) {
             let ((at, _), event) = entry.remove_entry();
             self.happen(at, event);
         }
+        cmk::look_at_all(self, addresses, now)
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
@@ -218,28 +270,37 @@ impl World {
             Event::GroupGone(id) => crate::arm::resource_groups::remove(self, &id, at),
             Event::VaultPurge(name, since) => {
                 if self.deleted_vaults.get(&name).is_some_and(|v| v.deleted == since) {
-                    self.deleted_vaults.remove(&name);
+                    crate::arm::deleted_vaults::forget(self, &name);
                 }
             }
-            Event::KeyPurge(vault, key, since) => {
-                for vault in [self.vaults.get_mut(&vault), self.deleted_vaults.get_mut(&vault).map(|d| &mut d.vault)]
-                    .into_iter()
-                    .flatten()
-                {
-                    if vault.deleted_keys.get(&key).is_some_and(|k| k.deleted == since) {
-                        vault.deleted_keys.remove(&key);
-                    }
+            Event::HsmDeleted(name) => {
+                if self.hsms.get(&name).is_some_and(|h| h.deleting) {
+                    crate::arm::hsms::soft_delete(self, &name, at);
                 }
             }
+            Event::HsmPurge(name, since) => {
+                if self.deleted_hsms.get(&name).is_some_and(|h| h.deleted == since) {
+                    self.purge_hsm(&name);
+                }
+            }
+            Event::KeyPurge(at, key, since) => self.purge_key(&at, &key, since),
             Event::GrantGone(number) => {
                 self.fading.remove(&number);
             }
+            Event::ResourceGone(id) => generic::gone(self, &id, at),
+            Event::ResourcePurge(id, since) => generic::expire(self, &id, since),
         }
     }
 
     pub fn at(&mut self, when: OffsetDateTime, event: Event) {
         self.counter += 1;
         self.agenda.insert((when, self.counter), event);
+    }
+
+    /// Removes all grants at the scope and below, those that are still fading too: what is gone takes them with it.
+    pub fn drop_grants(&mut self, scope: &str) {
+        self.assignments.retain(|_, a| !at_or_above(scope, &a.scope));
+        self.fading.retain(|_, a| !at_or_above(scope, &a.scope));
     }
 
     /// A number that no other thing in this world has.
@@ -276,6 +337,12 @@ impl World {
         }
         for v in self.vaults.values_mut() {
             v.settle(now);
+        }
+        for h in self.hsms.values_mut() {
+            h.settle(now);
+        }
+        for h in self.holds.values_mut() {
+            h.next_look = Some(now);
         }
     }
 }

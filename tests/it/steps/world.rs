@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use arm_schemas::Watch;
 use azure_sim::{Filter, Options, Propagation, Simulator};
 use cmk::azure::cloud::CustomCloud;
 use cmk::azure::{Azure, AzureSettings, CallContext, Cloud, CredentialSettings, Timeouts};
@@ -17,6 +18,8 @@ use cmk::services::rules;
 use cmk::steps::{self, ActGate, Progress, StepContext, StepOutcome, Stop};
 use serde_json::{Value, json};
 
+use crate::support::schemas::watch;
+
 /// More runs of one step than any test needs.
 const MAX_RUNS: u32 = 2000;
 
@@ -27,6 +30,8 @@ pub struct World {
     http: reqwest::Client,
     /// Every run of a step is done twice: as if the worker died before it could record the first.
     pub forgetful: bool,
+    /// Fails the test where a body does not hold to Azure's published types.
+    _schemas: Watch,
 }
 
 /// How a job went.
@@ -75,7 +80,9 @@ impl ActGate for Allow {
 
 impl World {
     pub async fn new(propagation: Propagation) -> Self {
+        let (schemas, observer) = watch();
         let options = Options {
+            observer: Some(observer),
             propagation,
             fast_keys: true,
             // A certificate's wildcard needs two labels behind it.
@@ -112,7 +119,7 @@ impl World {
             .build()
             .expect("a client");
         let clock = Clock::manual(sim.clock().now());
-        Self { sim, azure, clock, http, forgetful: false }
+        Self { sim, azure, clock, http, forgetful: false, _schemas: schemas }
     }
 
     pub async fn instant() -> Self {

@@ -4,4 +4,5 @@ pub mod api;
 pub mod database;
 pub mod pages;
 pub mod process;
+pub mod schemas;
 pub mod world;

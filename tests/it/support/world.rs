@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arm_schemas::Watch;
 use azure_sim::{Filter, Options, Propagation, Simulator};
 use cmk::azure::cloud::CustomCloud;
 use cmk::azure::{Azure, AzureSettings, CallContext, Cloud, CredentialSettings, Timeouts};
@@ -23,6 +24,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::database::TestDatabase;
+use super::schemas::watch;
 
 /// More turns than any job of these tests needs; reaching it means that a job does not end.
 const MAX_TURNS: usize = 2000;
@@ -39,13 +41,16 @@ pub struct World {
     pub clock: Clock,
     /// The database lives as long as the world.
     pub database: TestDatabase,
+    /// Fails the test where a body does not hold to Azure's published types.
+    _schemas: Watch,
 }
 
-async fn simulator(options: Options) -> Simulator {
+async fn simulator(options: Options) -> (Simulator, Watch) {
     // Time is moved by hours, while a client renews its token by real time.
     let token_lifetime = Duration::from_secs(365 * 24 * 3600);
-    let options = Options { fast_keys: true, token_lifetime, ..options };
-    Simulator::start(options).await.expect("the simulator starts")
+    let (schemas, observer) = watch();
+    let options = Options { fast_keys: true, token_lifetime, observer: Some(observer), ..options };
+    (Simulator::start(options).await.expect("the simulator starts"), schemas)
 }
 
 /// Applies the real migrations.
@@ -61,23 +66,23 @@ impl World {
 
     /// A world with these lags.
     pub async fn start(propagation: Propagation) -> Self {
-        let sim = simulator(Options { propagation, ..Options::default() }).await;
+        let (sim, schemas) = simulator(Options { propagation, ..Options::default() }).await;
         sim.clock().freeze();
         let clock = Clock::manual(sim.clock().now());
-        Self::over(sim, clock).await
+        Self::over(sim, clock, schemas).await
     }
 
     /// A world in which time passes by itself, for real processes.
     pub async fn live(propagation: Propagation) -> Self {
-        let sim = simulator(Options { propagation, ..Options::default() }).await;
-        Self::over(sim, Clock::System).await
+        let (sim, schemas) = simulator(Options { propagation, ..Options::default() }).await;
+        Self::over(sim, Clock::System, schemas).await
     }
 
-    async fn over(sim: Simulator, clock: Clock) -> Self {
+    async fn over(sim: Simulator, clock: Clock, schemas: Watch) -> Self {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
         let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
-        Self { sim, store, azure, clock, database }
+        Self { sim, store, azure, clock, database, _schemas: schemas }
     }
 
     /// Moves both clocks, never backwards.

@@ -170,20 +170,23 @@ pub(crate) fn no_route(call: &Call) -> Failure {
 
 /// A namespace that is not played, or a type that a played one does not have.
 pub(crate) fn unknown(namespace: &str, kind: &str) -> Failure {
-    let played = ["microsoft.keyvault", "microsoft.managedidentity", "microsoft.storage", "microsoft.resources"];
+    let played = [
+        "microsoft.keyvault",
+        "microsoft.managedidentity",
+        "microsoft.network",
+        "microsoft.storage",
+        "microsoft.resources",
+    ];
     if played.contains(&namespace) {
         return unknown_type(namespace, kind);
     }
-    if namespace.starts_with("microsoft.") {
+    if namespace.starts_with("microsoft.") || crate::arm::generic::plays(namespace) {
         return Failure::not_played(&format!("{namespace}/{kind}"));
     }
     Failure::new(404, "InvalidResourceNamespace", format!("The resource namespace '{namespace}' is invalid."))
 }
 
 pub(crate) fn unknown_type(namespace: &str, kind: &str) -> Failure {
-    if namespace.eq_ignore_ascii_case("microsoft.keyvault") && kind.to_lowercase().contains("hsm") {
-        return Failure::not_played("Managed HSM");
-    }
     Failure::new(
         404,
         "InvalidResourceType",

@@ -2,8 +2,10 @@
 
 use crate::arm::Asked;
 use crate::arm::checks::no_route;
+use crate::arm::network::connections;
 use crate::arm::no_method;
 use crate::arm::operations::{self, Ending};
+use crate::arm::paging::page;
 use crate::http::{Failure, Outcome, Reply, region};
 use crate::rbac::check;
 use crate::state::World;
@@ -16,7 +18,7 @@ fn require(asked: &Asked<'_>, w: &World, action: &str) -> Result<(), Failure> {
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "Microsoft.KeyVault/deletedVaults/read")?;
-        Ok(Reply::list(w.deleted_vaults.values().map(|d| d.render(&asked.subscription)).collect()))
+        page(asked.call, w.deleted_vaults.values().map(|d| d.render(&asked.subscription)).collect())
     })
 }
 
@@ -45,6 +47,13 @@ fn get(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     })
 }
 
+/// The end of a deleted vault, by purge or by time. Private endpoints that aimed at it are disconnected.
+pub(crate) fn forget(w: &mut World, key: &str) {
+    if let Some(deleted) = w.deleted_vaults.remove(key) {
+        connections::disconnect_under(&mut w.networks, &deleted.vault.id);
+    }
+}
+
 fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     let key = name.to_lowercase();
     asked.shared.world(|w| {
@@ -57,7 +66,7 @@ fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
         let location = deleted.vault.location.clone();
         let op = operations::start(asked.shared, w, asked.call, &asked.caller.oid, Ending::Nothing);
         if !op.fails {
-            w.deleted_vaults.remove(&key);
+            forget(w, &key);
             asked.call.touch();
         }
         let path = format!(

@@ -2,21 +2,33 @@
 //! provider; each asks `rbac` and answers in its own shapes.
 
 pub(crate) mod checks;
+pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+pub(crate) mod generic;
+pub(crate) mod hsm_body;
+pub(crate) mod hsms;
 pub(crate) mod identities;
 pub(crate) mod identity_block;
 pub(crate) mod metadata;
+pub(crate) mod network;
 pub(crate) mod operations;
+pub(crate) mod paging;
+pub(crate) mod published;
 pub(crate) mod resource_groups;
 pub(crate) mod role_assignments;
 pub(crate) mod role_definitions;
 pub(crate) mod shape;
 pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
+pub(crate) mod storage_children;
 pub(crate) mod storage_cmk;
+pub(crate) mod storage_custody;
 pub(crate) mod subscriptions;
+pub(crate) mod system_data;
 pub(crate) mod vault_body;
 pub(crate) mod vault_model;
+pub(crate) mod vault_policies;
+pub(crate) mod vault_rules;
 pub(crate) mod vaults;
 
 use crate::entra::tokens::Claims;
@@ -65,6 +77,11 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
             None => Err(checks::no_route(call)),
         };
     }
+    if let ["providers", rest @ ..] = parts.as_slice()
+        && let Some(outcome) = generic::in_tenant(&asked, rest)
+    {
+        return outcome;
+    }
     if parts.first() != Some(&"subscriptions") {
         return Err(checks::no_route(call));
     }
@@ -72,9 +89,17 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
+            if let Some(outcome) = generic::serve(&asked, names[3], &names[5..]).await {
+                return outcome;
+            }
             in_group(&asked, namespace, kind, names[3], &names[7..]).await
         }
-        [_, _, "providers", namespace, kind, rest @ ..] => in_subscription(&asked, namespace, kind, rest, &names[5..]),
+        [_, _, "providers", namespace, kind, rest @ ..] => {
+            if let Some(outcome) = generic::in_subscription(&asked, namespace, &names[4..]) {
+                return outcome;
+            }
+            in_subscription(&asked, namespace, kind, rest, &names[5..])
+        }
         [_, _, "resourcegroups", ..] => resource_groups::serve(&asked, &names[3..]),
         [_, _, "operationresults", id] => operations::result(&asked, id),
         [_, _] if call.is("GET") => subscriptions::get(&asked),
@@ -88,7 +113,9 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
 async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, rest: &[&str]) -> Outcome {
     match (namespace, kind) {
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
-        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest),
+        ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest).await,
+        ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
+        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
     }
@@ -104,11 +131,21 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
         ("microsoft.keyvault", "locations", [_, "deletedvaults", _, ..]) => {
             deleted_vaults::serve(asked, names[0], &names[2..])
         }
+        ("microsoft.keyvault", "managedhsms", []) => hsms::list(asked, None),
+        ("microsoft.keyvault", "checkmhsmnameavailability", []) => hsms::check_name(asked),
+        ("microsoft.keyvault", "deletedmanagedhsms", []) => deleted_hsms::list(asked),
+        ("microsoft.keyvault", "locations", [_, "deletedmanagedhsms", _, ..]) => {
+            deleted_hsms::serve(asked, names[0], &names[2..])
+        }
         ("microsoft.storage", "storageaccounts", []) => storage_accounts::list(asked, None),
-        ("microsoft.storage", "checknameavailability", []) => storage_accounts::check_name(asked),
+        ("microsoft.storage", "checknameavailability", []) => storage_children::check_name(asked),
         (_, "locations", [_, "operationresults" | "asyncoperations", id]) => operations::result(asked, id),
-        (_, "locations", [_, "operationsstatuses", id]) => operations::status(asked, id),
+        (_, "locations", [_, word, id]) if word.ends_with("operationresults") => operations::result(asked, id),
+        (_, "locations", [_, word, id]) if word.contains("operationsstatus") || word.ends_with("asyncoperation") => {
+            operations::status(asked, id)
+        }
         (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
+        ("microsoft.network", _, []) if asked.call.is("GET") => network::in_subscription(asked, kind),
         _ => Err(checks::unknown(namespace, kind)),
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Operation {
     ends: Due,
     failure: Option<(String, String)>,
     result: Ending,
+    /// The word for a running operation; empty is `InProgress`.
+    running: String,
     /// Who started it; others are told 404.
     principal: String,
 }
@@ -30,6 +32,10 @@ pub(crate) enum Ending {
     Nothing,
     /// 200 with the storage account of this lower-case name as it then is.
     Account(String),
+    /// 200 with the resource of the generic provider of this lower-case id as it then is.
+    Resource(String),
+    /// 200 with the managed HSM of this lower-case name as it then is.
+    Hsm(String),
 }
 
 /// Operations kept; the oldest are forgotten beyond that.
@@ -44,13 +50,38 @@ pub(crate) struct Started {
 
 /// Starts an operation whose course the fault rules may have changed.
 pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
+    start_lasting(world, call, principal, result, shared.options.lro_duration)
+}
+
+/// The same with a duration of its own.
+pub(crate) fn start_lasting(
+    world: &mut World,
+    call: &Call,
+    principal: &str,
+    result: Ending,
+    length: std::time::Duration,
+) -> Started {
+    begin(world, call, principal, result, Course { length, failure: None, running: "InProgress" })
+}
+
+/// How an operation goes, unless a fault rule says otherwise.
+pub(crate) struct Course<'a> {
+    pub length: std::time::Duration,
+    /// Code and text with which it ends badly.
+    pub failure: Option<(String, String)>,
+    /// The service's word for a running operation.
+    pub running: &'a str,
+}
+
+/// Starts an operation of this course.
+pub(crate) fn begin(world: &mut World, call: &Call, principal: &str, result: Ending, course: Course<'_>) -> Started {
     let id = world.guid().to_string();
-    let length = Duration::try_from(shared.options.lro_duration).unwrap_or(Duration::HOUR);
+    let length = Duration::try_from(course.length).unwrap_or(Duration::HOUR);
     let done = call.now.saturating_add(length);
     let (ends, failure) = match &call.lro_fault {
         Some(LroFault::NeverEnds) => (None, None),
         Some(LroFault::Fail { code, message }) => (Some(done), Some((code.clone(), message.clone()))),
-        None => (Some(done), None),
+        None => (Some(done), course.failure),
     };
     let fails = failure.is_some();
     if world.operations.len() >= MOST {
@@ -61,7 +92,15 @@ pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: 
     }
     world.operations.insert(
         id.clone(),
-        Operation { id: id.clone(), started: call.now, ends, failure, result, principal: principal.to_owned() },
+        Operation {
+            id: id.clone(),
+            started: call.now,
+            ends,
+            failure,
+            result,
+            running: course.running.to_owned(),
+            principal: principal.to_owned(),
+        },
     );
     Started { id, ends, fails }
 }
@@ -109,6 +148,14 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
                 Some(account) => Reply::ok(account.render(world, asked.shared, now)),
                 None => return Err(lost(id)),
             },
+            Ending::Resource(key) => match crate::arm::generic::shown(world, asked.shared, key, now) {
+                Some(resource) => Reply::ok(resource),
+                None => return Err(lost(id)),
+            },
+            Ending::Hsm(name) => match world.hsms.get(name) {
+                Some(hsm) => Reply::ok(hsm.render(world, &asked.shared.addresses, now)),
+                None => return Err(lost(id)),
+            },
         })
     })
 }
@@ -120,7 +167,8 @@ pub(crate) fn status(asked: &Asked<'_>, id: &str) -> Outcome {
         let op = own(world, asked, id)?;
         let ended = reached(op.ends, now);
         let status = match (&op.failure, ended) {
-            (_, false) => "InProgress",
+            (_, false) if op.running.is_empty() => "InProgress",
+            (_, false) => &op.running,
             (None, true) => "Succeeded",
             (Some(_), true) => "Failed",
         };

@@ -36,6 +36,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 impl Group {
@@ -200,7 +201,7 @@ fn delete(asked: &Asked<'_>, name: &str) -> Outcome {
     })
 }
 
-/// The end of a group's deletion. Vaults in it are soft-deleted, everything else goes.
+/// The end of a group's deletion. Vaults and managed HSMs in it are soft-deleted, everything else goes.
 pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     let Some(group) = world.groups.remove(key) else {
         return;
@@ -210,13 +211,22 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     for vault in vaults {
         crate::arm::vaults::soft_delete(world, &vault, now);
     }
+    let hsms: Vec<String> = world.hsms.iter().filter(|(_, h)| inside(&h.id)).map(|(k, _)| k.clone()).collect();
+    for hsm in hsms {
+        crate::arm::hsms::soft_delete(world, &hsm, now);
+    }
     let identities: Vec<String> =
         world.identities.values().filter(|i| inside(&i.id)).map(|i| i.id.to_lowercase()).collect();
     for identity in identities {
         crate::arm::identities::remove(world, &identity);
     }
+    world.networks.remove_under(&group.id);
     world.accounts.retain(|_, a| !inside(&a.id));
+    crate::arm::generic::remove_under(world, &group.id, now);
+    world.storehouses.retain(|name, _| world.accounts.contains_key(name));
+    world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
+    world.fading.retain(|_, a| !inside(&a.scope));
 }
 
 /// The generic list, of a group or of the subscription, with the one filter that clients use: `resourceType eq '…'`.
@@ -241,11 +251,23 @@ pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
         for v in w.vaults.values().filter(|v| reached(v.visible_from, now)) {
             items.push(row(&v.id, &v.name, "Microsoft.KeyVault/vaults", &v.location, &v.tags));
         }
+        for h in w.hsms.values().filter(|h| reached(h.visible_from, now)) {
+            items.push(row(&h.id, &h.name, crate::arm::hsms::KIND, &h.location, &h.tags));
+        }
         for i in w.identities.values().filter(|i| reached(i.visible_from, now)) {
             items.push(row(&i.id, &i.name, "Microsoft.ManagedIdentity/userAssignedIdentities", &i.location, &i.tags));
         }
         for a in w.accounts.values().filter(|a| a.ready(now)) {
             items.push(row(&a.id, &a.name, "Microsoft.Storage/storageAccounts", &a.location, &a.tags));
+        }
+        for n in w.networks.virtual_networks.values() {
+            items.push(row(&n.id, &n.name, "Microsoft.Network/virtualNetworks", &n.location, &n.tags));
+        }
+        for e in w.networks.endpoints.values() {
+            items.push(row(&e.id, &e.name, "Microsoft.Network/privateEndpoints", &e.location, &e.tags));
+        }
+        for r in crate::arm::generic::rows(w, now) {
+            items.push(row(&r.id, &r.name, &r.kind, &r.location, &r.tags));
         }
         items.retain(|i| {
             i["id"].as_str().is_some_and(|id| at_or_above(&scope, id))

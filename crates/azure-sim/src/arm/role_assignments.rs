@@ -34,6 +34,7 @@ const BODY: &[Member] = &[
     may("id", Shape::ReadOnly),
     may("name", Shape::ReadOnly),
     may("type", Shape::ReadOnly),
+    may("systemData", Shape::ReadOnly),
 ];
 
 /// Azure's limit per subscription.
@@ -89,8 +90,11 @@ fn resources(w: &World) -> impl Iterator<Item = &str> {
     w.vaults
         .values()
         .map(|v| v.id.as_str())
+        .chain(w.hsms.values().map(|h| h.id.as_str()))
         .chain(w.identities.values().map(|i| i.id.as_str()))
         .chain(w.accounts.values().map(|a| a.id.as_str()))
+        // A parent stands before its children.
+        .chain(w.resources.values().map(|r| r.id.as_str()))
 }
 
 fn get(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {

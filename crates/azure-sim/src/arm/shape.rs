@@ -1,6 +1,6 @@
 //! The simulator's own descriptions of what a caller may write, and their application to a body: unknown members,
 //! missing ones, wrong types and wrong enum values are refused as ARM does; read-only members are dropped; names get
-//! their canonical casing.
+//! their canonical casing. The descriptions of Azure's published types are read in `published`.
 
 use serde_json::{Map, Value};
 
@@ -10,13 +10,21 @@ use crate::http::Failure;
 #[derive(Debug)]
 pub(crate) enum Shape {
     Text,
+    /// Text of at least and at most so many characters.
+    Length(usize, usize),
     Bool,
     Int,
+    /// Any number: the published types do not tell integers from others.
+    Number,
     Guid,
     /// One of these, compared without regard to case, kept in this spelling.
     OneOf(&'static [&'static str]),
+    /// One of these in this spelling, or any other text: Azure declares most of its enumerations open.
+    Open(&'static [&'static str]),
     /// An object with exactly these members.
     Object(&'static [Member]),
+    /// An object whose members depend on the value of one of them.
+    Tagged(&'static Tagged),
     /// An object with any names.
     Dictionary(&'static Shape),
     List(&'static Shape),
@@ -32,16 +40,26 @@ pub(crate) struct Member {
     pub name: &'static str,
     pub shape: Shape,
     pub required: bool,
+    /// Taken but never shown, as passwords and modes of creation are.
+    pub hidden: bool,
+}
+
+/// A union told apart by the member `by`, which is required and is not among the members listed.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    pub by: &'static str,
+    pub common: &'static [Member],
+    pub cases: &'static [(&'static str, &'static [Member])],
 }
 
 /// An optional member.
 pub(crate) const fn may(name: &'static str, shape: Shape) -> Member {
-    Member { name, shape, required: false }
+    Member { name, shape, required: false, hidden: false }
 }
 
 /// A required member.
 pub(crate) const fn must(name: &'static str, shape: Shape) -> Member {
-    Member { name, shape, required: true }
+    Member { name, shape, required: true, hidden: false }
 }
 
 /// Whether required members must be there: in a PUT, not in a PATCH.
@@ -57,11 +75,12 @@ pub(crate) fn accept(
     body: Map<String, Value>,
     mode: Mode,
 ) -> Result<Map<String, Value>, Failure> {
-    object(members, body, mode, "")
+    object(&[members], body, mode, "")
 }
 
+/// `groups` together are the members that the object may have.
 fn object(
-    members: &'static [Member],
+    groups: &[&'static [Member]],
     body: Map<String, Value>,
     mode: Mode,
     path: &str,
@@ -69,7 +88,7 @@ fn object(
     let mut out = Map::new();
     for (name, value) in body {
         let at = join(path, &name);
-        let Some(member) = members.iter().find(|m| m.name.eq_ignore_ascii_case(&name)) else {
+        let Some(member) = find(groups, &name) else {
             return Err(Failure::bad_content(format!(
                 "The request content was invalid and could not be deserialized: 'Could not find member '{name}' on object of type 'ResourceDefinition'. Path '{at}'.'."
             ))
@@ -89,49 +108,78 @@ fn object(
     }
     if mode == Mode::Whole {
         out.retain(|_, v| !v.is_null());
-        if let Some(missing) = members.iter().find(|m| m.required && !out.contains_key(m.name)) {
-            let at = join(path, missing.name);
-            let (code, message) = if at == "location" {
-                ("LocationRequired", "The location property is required for this definition.".to_owned())
-            } else {
-                (
-                    "InvalidRequestContent",
-                    format!("The request content was invalid: required member '{at}' was not provided."),
-                )
-            };
-            return Err(Failure::new(400, code, message).target(at));
+        let mut members = groups.iter().copied().flatten();
+        if let Some(missing) = members.find(|m| m.required && !out.contains_key(m.name)) {
+            return Err(is_missing(join(path, missing.name)));
         }
     }
     Ok(out)
 }
 
-fn fit(shape: &'static Shape, value: Value, mode: Mode, at: &str) -> Result<Value, Failure> {
-    let wrong = |expected: &str| {
-        Err(Failure::bad_content(format!(
-            "The request content was invalid and could not be deserialized: 'Error converting value at path '{at}': expected {expected}.'."
-        ))
-        .target(at))
+/// The member of that name in any casing.
+pub(crate) fn find(groups: &[&'static [Member]], name: &str) -> Option<&'static Member> {
+    groups.iter().copied().flatten().find(|m| m.name.eq_ignore_ascii_case(name))
+}
+
+fn is_missing(at: String) -> Failure {
+    let (code, message) = if at == "location" {
+        ("LocationRequired", "The location property is required for this definition.".to_owned())
+    } else {
+        ("InvalidRequestContent", format!("The request content was invalid: required member '{at}' was not provided."))
     };
+    Failure::new(400, code, message).target(at)
+}
+
+fn tagged(union: &'static Tagged, mut map: Map<String, Value>, mode: Mode, at: &str) -> Result<Value, Failure> {
+    let sent = map.keys().find(|k| k.eq_ignore_ascii_case(union.by)).cloned().and_then(|k| map.shift_remove(&k));
+    let mut out = Map::new();
+    let mut groups = vec![union.common];
+    match sent {
+        Some(Value::String(tag)) => {
+            let Some((name, members)) = union.cases.iter().find(|(name, _)| name.eq_ignore_ascii_case(&tag)) else {
+                let names: Vec<&str> = union.cases.iter().map(|(name, _)| *name).collect();
+                return wrong(&join(at, union.by), &format!("one of {}", names.join(", ")));
+            };
+            out.insert(union.by.to_owned(), Value::String((*name).to_owned()));
+            groups.push(members);
+        }
+        None | Some(Value::Null) if mode == Mode::Whole => return Err(is_missing(join(at, union.by))),
+        // A PATCH need not say again which case it is of.
+        None | Some(Value::Null) => groups.extend(union.cases.iter().map(|(_, members)| *members)),
+        Some(_) => return wrong(&join(at, union.by), "a string"),
+    }
+    out.extend(object(&groups, map, mode, at)?);
+    Ok(Value::Object(out))
+}
+
+fn wrong<T>(at: &str, expected: &str) -> Result<T, Failure> {
+    Err(Failure::bad_content(format!(
+        "The request content was invalid and could not be deserialized: 'Error converting value at path '{at}': expected {expected}.'."
+    ))
+    .target(at))
+}
+
+fn fit(shape: &'static Shape, value: Value, mode: Mode, at: &str) -> Result<Value, Failure> {
     match (shape, value) {
         (Shape::Any, value) => Ok(value),
         (Shape::Text, value @ Value::String(_)) => Ok(value),
-        (Shape::Text, _) => wrong("a string"),
+        (Shape::Text | Shape::OneOf(_) | Shape::Open(_) | Shape::Length(..), value) => text(shape, value, at),
         (Shape::Bool, value @ Value::Bool(_)) => Ok(value),
-        (Shape::Bool, _) => wrong("a boolean"),
+        (Shape::Bool, _) => wrong(at, "a boolean"),
         (Shape::Int, Value::Number(n)) if n.is_i64() => Ok(Value::Number(n)),
-        (Shape::Int, _) => wrong("an integer"),
-        (Shape::Guid, Value::String(s)) if uuid::Uuid::try_parse(&s).is_ok() => Ok(Value::String(s.to_lowercase())),
-        (Shape::Guid, _) => wrong("a GUID"),
-        (Shape::OneOf(values), Value::String(s)) => match values.iter().find(|v| v.eq_ignore_ascii_case(&s)) {
-            Some(v) => Ok(Value::String((*v).to_owned())),
-            None => wrong(&format!("one of {}", values.join(", "))),
-        },
-        (Shape::OneOf(_), _) => wrong("a string"),
-        (Shape::Object(members), Value::Object(map)) => Ok(Value::Object(object(members, map, mode, at)?)),
+        (Shape::Int, _) => wrong(at, "an integer"),
+        (Shape::Number, value @ Value::Number(_)) => Ok(value),
+        (Shape::Number, _) => wrong(at, "a number"),
+        (Shape::Guid, Value::String(s)) if s.len() == 36 && uuid::Uuid::try_parse(&s).is_ok() => {
+            Ok(Value::String(s.to_lowercase()))
+        }
+        (Shape::Guid, _) => wrong(at, "a GUID"),
+        (Shape::Object(members), Value::Object(map)) => Ok(Value::Object(object(&[members], map, mode, at)?)),
+        (Shape::Tagged(union), Value::Object(map)) => tagged(union, map, mode, at),
         (
-            Shape::Object(_) | Shape::Dictionary(_),
+            Shape::Object(_) | Shape::Tagged(_) | Shape::Dictionary(_),
             Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null,
-        ) => wrong("an object"),
+        ) => wrong(at, "an object"),
         (Shape::Dictionary(inner), Value::Object(map)) => map
             .into_iter()
             .map(|(k, v)| {
@@ -149,8 +197,26 @@ fn fit(shape: &'static Shape, value: Value, mode: Mode, at: &str) -> Result<Valu
             .map(|(i, v)| fit(inner, v, Mode::Whole, &format!("{at}[{i}]")))
             .collect::<Result<Vec<_>, _>>()
             .map(Value::Array),
-        (Shape::List(_), _) => wrong("an array"),
+        (Shape::List(_), _) => wrong(at, "an array"),
         (Shape::ReadOnly, _) => Ok(Value::Null),
+    }
+}
+
+fn text(shape: &'static Shape, value: Value, at: &str) -> Result<Value, Failure> {
+    let Value::String(s) = value else {
+        return wrong(at, "a string");
+    };
+    let known = |values: &[&'static str]| values.iter().find(|v| v.eq_ignore_ascii_case(&s)).map(|v| (*v).to_owned());
+    match shape {
+        Shape::OneOf(values) => match known(values) {
+            Some(value) => Ok(Value::String(value)),
+            None => wrong(at, &format!("one of {}", values.join(", "))),
+        },
+        Shape::Open(values) => Ok(Value::String(known(values).unwrap_or(s))),
+        Shape::Length(min, max) if !(*min..=*max).contains(&s.chars().count()) => {
+            wrong(at, &format!("a string of {min} to {max} characters"))
+        }
+        _ => Ok(Value::String(s)),
     }
 }
 

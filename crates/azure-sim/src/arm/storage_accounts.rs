@@ -1,8 +1,7 @@
-//! Microsoft.Storage/storageAccounts: create (202 and a location to poll), read, change, delete, keys and sub-resources.
-//! The encryption setting is `storage_cmk`, the key checks are `crate::cmk`.
+//! Microsoft.Storage/storageAccounts: create (202 and a location to poll), read, change, delete. The encryption setting is
+//! `storage_cmk`, the key checks are `crate::cmk`, what hangs under an account is `storage_children`, its data plane is
+//! `crate::storage`.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -10,16 +9,19 @@ use time::OffsetDateTime;
 use crate::arm::checks::{self, not_found};
 use crate::arm::identity_block::{self, IdentityBlock, Wanted};
 use crate::arm::operations::{self, Ending};
-use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::shape::{Mode, accept};
 use crate::arm::storage_body::BODY;
+use crate::arm::storage_children::{blob_service, file_service, keys};
 use crate::arm::storage_cmk::{Encryption, failure};
+use crate::arm::storage_custody::{self as custody, Custody, Present};
 use crate::arm::{Asked, no_method};
-use crate::cmk::{self, Usable};
+use crate::cmk::{self, KeyUse, Usable};
 use crate::http::{Failure, Outcome, Reply, rfc3339};
 use crate::propagation::{Due, reached};
 use crate::rbac::assignments::at_or_above;
 use crate::rbac::check;
 use crate::state::{Shared, World};
+use crate::storage::Storehouse;
 
 /// A storage account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ impl Account {
         let names = &shared.addresses;
         let endpoint = |service: &str| names.url(&format!("{}.{service}", self.name)) + "/";
         let mut properties = self.properties.clone();
-        properties.insert("encryption".into(), self.encryption.render(self.created));
+        properties.insert("encryption".into(), self.encryption.render(self.created, world.hold(&self.id)));
         let state = if self.ready(now) { "Succeeded" } else { "Creating" };
         properties.insert("provisioningState".into(), state.into());
         properties.insert("creationTime".into(), rfc3339(self.created).into());
@@ -90,7 +92,7 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         ("GET", [name], _) => get(asked, group, name, "read", |w, a| a.render(w, asked.shared, call.now)),
         ("PUT" | "PATCH", [name], _) => write(asked, group, name).await,
         ("DELETE", [name], _) => delete(asked, group, name),
-        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", |_, a| keys(a)),
+        ("POST", [name, ..], ["listkeys"]) => get(asked, group, name, "listkeys/action", keys),
         ("GET", [name, ..], ["blobservices", "default"]) => {
             get(asked, group, name, "blobServices/read", |_, a| blob_service(a))
         }
@@ -152,25 +154,33 @@ fn get(asked: &Asked<'_>, group: &str, name: &str, verb: &str, show: impl Fn(&Wo
 struct Draft {
     account: Account,
     wanted: Option<Wanted>,
-    found: Option<Usable>,
-    new: bool,
+    found: Option<(Usable, KeyUse)>,
+    present: Present,
 }
 
 /// PUT and PATCH. The key is checked before anything is accepted, so a refused create leaves no account behind; the
 /// wrapping itself runs between two looks at the world, and the second look decides.
 async fn write(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
-    let draft = asked.shared.world(|w| draft(asked, w, group, name))?;
-    let wrapped = match &draft.found {
-        Some(found) => Some(cmk::wrap_data_key(found.material.clone()).await.map_err(failure)?),
-        None => None,
-    };
+    let first = asked.shared.world(|w| draft(asked, w, group, name))?;
+    let present = first.present;
+    let custody = custody::prepare(asked, &first.account, first.found, present).await.map_err(failure)?;
     asked.shared.world(|w| {
-        let mut draft = self::draft(asked, w, group, name)?;
-        if let (Some(found), Some(wrapped)) = (&draft.found, wrapped) {
-            draft.account.encryption.settle(found, wrapped, asked.call.now);
+        let draft = draft(asked, w, group, name)?;
+        // The data key was taken from where it lay at the first look.
+        if draft.present != present {
+            return Err(busy(name));
         }
-        commit(asked, w, draft)
+        commit(asked, w, draft, custody)
     })
+}
+
+/// Code UNVERIFIED.
+fn busy(name: &str) -> Failure {
+    Failure::new(
+        409,
+        "StorageAccountOperationInProgress",
+        format!("An operation is currently performing on the storage account {name} that requires exclusive access."),
+    )
 }
 
 fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Draft, Failure> {
@@ -191,16 +201,8 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
     let mode = if partial { Mode::Partial } else { Mode::Whole };
     let body = accept(BODY, asked.call.object()?, mode)?;
     let existing = at(w, &id).cloned();
-    if let Some(busy) = existing.as_ref().filter(|a| !a.ready(now)) {
-        // Code UNVERIFIED.
-        return Err(Failure::new(
-            409,
-            "StorageAccountOperationInProgress",
-            format!(
-                "An operation is currently performing on the storage account {} that requires exclusive access.",
-                busy.name
-            ),
-        ));
+    if existing.as_ref().is_some_and(|a| !a.ready(now)) {
+        return Err(busy(name));
     }
     let new = existing.is_none();
     let mut account = match existing {
@@ -226,9 +228,14 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
         None => None,
         // An untouched setting is not looked at again: a change of tags works also while the key is away.
         Some(_) if !new && untouched(&body) => None,
-        Some(wanted) => Some(cmk::check(w, &asked.shared.addresses, &wanted, now).map_err(failure)?),
+        Some(wanted) => Some((cmk::check(w, &asked.shared.addresses, &wanted, now).map_err(failure)?, wanted)),
     };
-    Ok(Draft { account, wanted, found, new })
+    let present = match w.hold(&account.id) {
+        _ if new => Present::New,
+        Some(_) => Present::Held,
+        None => Present::Platform,
+    };
+    Ok(Draft { account, wanted, found, present })
 }
 
 fn untouched(body: &Map<String, Value>) -> bool {
@@ -301,16 +308,17 @@ fn apply(account: &mut Account, body: &Map<String, Value>, partial: bool) -> Res
     Ok(())
 }
 
-fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft) -> Outcome {
+fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft, custody: Custody) -> Outcome {
     let now = asked.call.now;
-    let Draft { mut account, wanted, new, .. } = draft;
+    let Draft { mut account, wanted, present, .. } = draft;
     let key = account.name.clone();
     if let Some(wanted) = wanted {
         let (id, name) = (account.id.clone(), account.name.clone());
         account.identity.apply(w, wanted, &id, &name, now);
     }
-    if !new {
-        if w.accounts.get(&key) != Some(&account) {
+    if present != Present::New {
+        let changed = custody::settle(w, &account, custody, now);
+        if changed || w.accounts.get(&key) != Some(&account) {
             asked.call.touch();
         }
         let answer = account.render(w, asked.shared, now);
@@ -324,6 +332,8 @@ fn commit(asked: &Asked<'_>, w: &mut World, draft: Draft) -> Outcome {
     );
     if !op.fails {
         account.ready_from = op.ends;
+        w.storehouses.insert(account.name.clone(), Storehouse::on_platform());
+        custody::settle(w, &account, custody, now);
         w.accounts.insert(key, account);
         asked.call.touch();
     }
@@ -341,65 +351,16 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
             w.principals.remove(oid);
         }
         w.accounts.remove(&account.name);
-        w.assignments.retain(|_, a| !at_or_above(&account.id, &a.scope));
+        w.storehouses.remove(&account.name);
+        w.drop_hold(&account.id);
+        crate::arm::generic::remove_under(w, &account.id, asked.call.now);
+        w.drop_grants(&account.id);
         asked.call.touch();
         Ok(Reply::empty(200))
     })
 }
 
 /// 3 to 24 lower-case letters and digits.
-fn good_name(name: &str) -> bool {
+pub(crate) fn good_name(name: &str) -> bool {
     (3..=24).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-}
-
-/// Two account keys that open nothing: the data plane of accounts is not played yet. Stable for one account.
-fn keys(account: &Account) -> Value {
-    let made = |n: &str| {
-        let text = format!("{}#{n}#{}", account.id.to_lowercase(), account.created.unix_timestamp());
-        STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, text.as_bytes()))
-    };
-    let key = |n: &str| json!({ "creationTime": rfc3339(account.created), "keyName": n, "value": made(n), "permissions": "FULL" });
-    json!({ "keys": [key("key1"), key("key2")] })
-}
-
-fn blob_service(account: &Account) -> Value {
-    json!({
-        "sku": { "name": account.sku, "tier": account.sku.split('_').next() },
-        "id": format!("{}/blobServices/default", account.id),
-        "name": "default",
-        "type": "Microsoft.Storage/storageAccounts/blobServices",
-        "properties": { "cors": { "corsRules": [] }, "deleteRetentionPolicy": { "allowPermanentDelete": false, "enabled": false } },
-    })
-}
-
-fn file_service(account: &Account) -> Value {
-    json!({
-        "sku": { "name": account.sku, "tier": account.sku.split('_').next() },
-        "id": format!("{}/fileServices/default", account.id),
-        "name": "default",
-        "type": "Microsoft.Storage/storageAccounts/fileServices",
-        "properties": { "cors": { "corsRules": [] }, "shareDeleteRetentionPolicy": { "enabled": true, "days": 7 } },
-    })
-}
-
-const NAME_BODY: &[Member] = &[must("name", Shape::Text), may("type", Shape::Text)];
-
-pub(crate) fn check_name(asked: &Asked<'_>) -> Outcome {
-    if !asked.call.is("POST") {
-        return Err(no_method(asked.call));
-    }
-    let body = accept(NAME_BODY, asked.call.object()?, Mode::Whole)?;
-    let name = body["name"].as_str().unwrap_or_default();
-    let scope = format!("/subscriptions/{}", asked.subscription);
-    asked.shared.world(|w| {
-        check::require(w, &asked.caller, "Microsoft.Storage/checknameavailability/read", &scope, asked.call.now)?;
-        let (reason, message) = if !good_name(name) {
-            ("AccountNameInvalid", format!("{name} is not a valid storage account name."))
-        } else if w.accounts.contains_key(name) {
-            ("AlreadyExists", format!("The storage account named {name} is already taken."))
-        } else {
-            return Ok(Reply::ok(json!({ "nameAvailable": true })));
-        };
-        Ok(Reply::ok(json!({ "nameAvailable": false, "reason": reason, "message": message })))
-    })
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::arm::identity_block::IdentityBlock;
-use crate::cmk::{KeyUse, Refusal, Usable};
+use crate::cmk::{Hold, KeyUse, Refusal};
 use crate::http::{Failure, rfc3339};
 use crate::state::World;
 
@@ -22,8 +22,6 @@ pub(crate) struct Encryption {
     /// ARM id of the identity that is to look at the key; absent means the system-assigned one.
     pub identity: Option<String>,
     pub federated_client: Option<String>,
-    /// What the last successful check found.
-    pub current: Option<Current>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,16 +29,6 @@ pub(crate) enum Source {
     #[default]
     Platform,
     KeyVault,
-}
-
-/// The key in use.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Current {
-    pub kid: String,
-    pub expires: Option<i64>,
-    pub since: OffsetDateTime,
-    /// The account's data key under the customer's key.
-    pub wrapped: Vec<u8>,
 }
 
 impl Encryption {
@@ -73,7 +61,6 @@ impl Encryption {
             next.key_version = None;
             next.vault_uri.clear();
             next.identity = None;
-            next.current = None;
         }
         next
     }
@@ -107,25 +94,12 @@ impl Encryption {
                 "Missing pre-requisites to enable EncryptionAtRest/Customer Managed Key for this storage account.",
             ));
         };
-        Ok(Some(KeyUse {
-            principal,
-            vault_uri: self.vault_uri.clone(),
-            key: self.key_name.clone(),
-            version: self.key_version.clone().unwrap_or_default(),
-        }))
+        let version = self.key_version.as_deref().unwrap_or_default();
+        Ok(Some(KeyUse::new(principal, &self.vault_uri, &self.key_name, version)))
     }
 
-    /// Notes what was found. A change of key is a rotation; for the same key the data key stays as it was wrapped.
-    pub fn settle(&mut self, found: &Usable, wrapped: Vec<u8>, now: OffsetDateTime) {
-        match &mut self.current {
-            Some(current) if current.kid == found.kid => current.expires = found.expires,
-            current => {
-                *current = Some(Current { kid: found.kid.clone(), expires: found.expires, since: now, wrapped });
-            }
-        }
-    }
-
-    pub fn render(&self, created: OffsetDateTime) -> Value {
+    /// As answers show it; what the service knows of the key comes from its hold on it.
+    pub fn render(&self, created: OffsetDateTime, hold: Option<&Hold>) -> Value {
         let mut services = Map::new();
         for name in ["file", "blob"] {
             services.insert(
@@ -159,11 +133,11 @@ impl Encryption {
         if let Some(version) = &self.key_version {
             key.insert("keyversion".into(), version.clone().into());
         }
-        if let Some(current) = &self.current {
-            key.insert("currentVersionedKeyIdentifier".into(), current.kid.clone().into());
-            key.insert("lastKeyRotationTimestamp".into(), rfc3339(current.since).into());
+        if let Some(hold) = hold {
+            key.insert("currentVersionedKeyIdentifier".into(), hold.kid.clone().into());
+            key.insert("lastKeyRotationTimestamp".into(), rfc3339(hold.since).into());
             // The epoch stands for "no expiry" (UNVERIFIED).
-            let expires = current
+            let expires = hold
                 .expires
                 .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
                 .unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -181,24 +155,26 @@ impl Encryption {
 /// level; a closed firewall is reported as an authentication failure, as the service cannot tell the two apart (UNVERIFIED).
 pub(crate) fn failure(refusal: Refusal) -> Failure {
     let (code, message) = match refusal {
-        Refusal::BadUri => ("KeyVaultUriInvalid", "The key vault URI is not valid."),
+        Refusal::BadUri | Refusal::HsmNotTaken => ("KeyVaultUriInvalid", "The key vault URI is not valid."),
         Refusal::VaultMissing => ("KeyVaultVaultNotFound", "The key vault is not found."),
-        Refusal::NotProtected => (
+        Refusal::NotProtected | Refusal::ShortRetention => (
             "KeyVaultPolicyError",
             "Keyvault policy recoverable is not set: the key vault must have soft delete and purge protection enabled.",
         ),
-        Refusal::Firewall | Refusal::NoAccess => (
+        Refusal::Firewall | Refusal::NoAccess | Refusal::IdentityGone => (
             "KeyVaultAuthenticationFailure",
             "The operation failed because of authentication issue on the keyvault. For more information, see - https://aka.ms/storagekeyvaultaccesscontrol",
         ),
         Refusal::KeyMissing => {
             ("KeyVaultEncryptionKeyNotFound", "The key vault key is not found to unwrap the encryption key.")
         }
-        Refusal::KeyUnusable => (
+        Refusal::KeyDisabled | Refusal::KeyNotYetValid | Refusal::KeyExpired => (
             "KeyVaultEncryptionKeyNotFound",
             "The key vault key is not found to unwrap the encryption key: it is disabled, expired or not yet valid.",
         ),
-        Refusal::WrongKey => ("BadRequest", "The key must be of type RSA with the operations wrapKey and unwrapKey."),
+        Refusal::WrongKey | Refusal::WrongSize | Refusal::HasExpiry | Refusal::OtherRegion => {
+            ("BadRequest", "The key must be of type RSA with the operations wrapKey and unwrapKey.")
+        }
     };
     Failure::new(400, code, message)
 }

@@ -1,5 +1,7 @@
 //! Subscriptions, tenants, locations and provider registration. There is one of each; all namespaces are registered.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::arm::checks::{REGIONS, no_route};
@@ -10,8 +12,19 @@ use crate::rbac::check;
 /// Namespaces with the types that are played.
 const PLAYED: &[(&str, &[&str])] = &[
     ("Microsoft.Authorization", &["roleAssignments", "roleDefinitions"]),
-    ("Microsoft.KeyVault", &["vaults", "deletedVaults", "checkNameAvailability"]),
+    (
+        "Microsoft.KeyVault",
+        &[
+            "vaults",
+            "deletedVaults",
+            "checkNameAvailability",
+            "managedHSMs",
+            "deletedManagedHSMs",
+            "checkMhsmNameAvailability",
+        ],
+    ),
     ("Microsoft.ManagedIdentity", &["userAssignedIdentities"]),
+    ("Microsoft.Network", &["virtualNetworks", "privateEndpoints"]),
     ("Microsoft.Resources", &["resourceGroups", "subscriptions"]),
     ("Microsoft.Storage", &["storageAccounts", "checkNameAvailability"]),
 ];
@@ -81,9 +94,23 @@ pub(crate) fn locations(asked: &Asked<'_>) -> Reply {
     Reply::list(items)
 }
 
-fn provider(asked: &Asked<'_>, namespace: &str, types: &[&str]) -> Value {
-    let types: Vec<Value> =
-        types.iter().map(|t| json!({ "resourceType": t, "locations": REGIONS, "apiVersions": [] })).collect();
+/// The namespaces of the hand-written providers, and those of the generic one with its types.
+fn played() -> BTreeMap<&'static str, Vec<(&'static str, Vec<&'static str>)>> {
+    let mut all: BTreeMap<&str, Vec<(&str, Vec<&str>)>> = BTreeMap::new();
+    for (namespace, types) in PLAYED {
+        all.entry(namespace).or_default().extend(types.iter().map(|t| (*t, Vec::new())));
+    }
+    for (namespace, kind, versions) in crate::arm::generic::types() {
+        all.entry(namespace).or_default().push((kind, versions.to_vec()));
+    }
+    all
+}
+
+fn provider(asked: &Asked<'_>, namespace: &str, types: &[(&str, Vec<&str>)]) -> Value {
+    let types: Vec<Value> = types
+        .iter()
+        .map(|(kind, versions)| json!({ "resourceType": kind, "locations": REGIONS, "apiVersions": versions }))
+        .collect();
     json!({
         "id": format!("/subscriptions/{}/providers/{namespace}", asked.subscription),
         "namespace": namespace,
@@ -99,8 +126,8 @@ pub(crate) fn providers(asked: &Asked<'_>, rest: &[&str]) -> Outcome {
         return Err(no_method(asked.call));
     }
     match rest {
-        [] => Ok(Reply::list(PLAYED.iter().map(|(n, t)| provider(asked, n, t)).collect())),
-        [name] => PLAYED
+        [] => Ok(Reply::list(played().iter().map(|(n, t)| provider(asked, n, t)).collect())),
+        [name] => played()
             .iter()
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(n, t)| Reply::ok(provider(asked, n, t)))
@@ -119,7 +146,7 @@ pub(crate) fn register(asked: &Asked<'_>, namespace: &str) -> Outcome {
 }
 
 fn providers_by_name(asked: &Asked<'_>, namespace: &str) -> Outcome {
-    PLAYED
+    played()
         .iter()
         .find(|(n, _)| n.eq_ignore_ascii_case(namespace))
         .map(|(n, t)| Reply::ok(provider(asked, n, t)))

@@ -7,10 +7,11 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 
 use crate::arm::shape::{Member, Shape, TAGS, may, must};
-use crate::arm::vault_model::{Network, Vault, parse_network};
 use crate::http::Failure;
+use crate::keyvault::holder::{Holder, Network, parse_network};
 
-const POLICY: &[Member] = &[
+/// One access policy.
+pub(crate) const POLICY: &[Member] = &[
     must("tenantId", Shape::Guid),
     must("objectId", Shape::Text),
     may("applicationId", Shape::Guid),
@@ -74,7 +75,7 @@ fn refuse(message: impl Into<String>) -> Failure {
 }
 
 /// The refusals that depend on the body and on what is there already, in one place for PUT and PATCH.
-pub(crate) fn invariants(properties: &Map<String, Value>, have: Option<&Vault>, tenant: &str) -> Result<(), Failure> {
+pub(crate) fn invariants(properties: &Map<String, Value>, have: Option<&Holder>, tenant: &str) -> Result<(), Failure> {
     if properties.get("enablePurgeProtection") == Some(&Value::Bool(false)) {
         return Err(refuse(
             "The property \"enablePurgeProtection\" cannot be set to false. Enabling the purge protection for a vault is an irreversible action.",
@@ -155,7 +156,7 @@ fn normal_acls(sent: &Map<String, Value>) -> Result<Value, Failure> {
 }
 
 /// A single address gets `/32` (UNVERIFIED here, long-known behaviour); private ranges and IPv6 are refused.
-fn normal_rule(value: &str) -> Result<String, Failure> {
+pub(crate) fn normal_rule(value: &str) -> Result<String, Failure> {
     let net = match parse_network(value) {
         Some(IpNet::V4(net)) => net,
         _ => {

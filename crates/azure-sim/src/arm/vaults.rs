@@ -6,11 +6,15 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
+use crate::arm::network::connections;
+use crate::arm::paging::page;
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
 use crate::arm::vault_model::{DeletedVault, Vault};
-use crate::arm::{Asked, no_method};
+use crate::arm::{Asked, no_method, vault_policies, vault_rules};
 use crate::http::{Failure, Outcome, Reply};
+use crate::keyvault::holder::{Holder, Network, Zone};
 use crate::propagation::reached;
 use crate::rbac::assignments::at_or_above;
 use crate::rbac::check;
@@ -18,7 +22,7 @@ use crate::state::{Event, World};
 
 pub(crate) const KIND: &str = "Microsoft.KeyVault/vaults";
 
-pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
+pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
     let call = asked.call;
     match (call.method.as_str(), rest) {
         ("GET", []) => list(asked, Some(group)),
@@ -26,6 +30,12 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, group, name),
         ("PATCH", [name]) => patch(asked, group, name),
         ("DELETE", [name]) => delete(asked, group, name),
+        (_, [name, rest @ ..]) if rest.first().is_some_and(|child| connections::is_child(child)) => {
+            connections_of(asked, group, name, rest)
+        }
+        ("PUT", [name, child, operation]) if child.eq_ignore_ascii_case("accessPolicies") => {
+            policies_of(asked, group, name, operation)
+        }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
     }
@@ -45,6 +55,48 @@ fn live<'w>(w: &'w World, id: &str) -> Option<&'w Vault> {
     w.vaults.get(&name).filter(|v| v.id.eq_ignore_ascii_case(id))
 }
 
+/// The vault as ARM shows it, with its private endpoint connections where there are any.
+fn show(asked: &Asked<'_>, w: &World, vault: &Vault) -> Value {
+    let mut body = vault.render(&asked.shared.addresses, asked.call.now);
+    let rows = connections::rows_of(&w.networks, &vault.id);
+    if !rows.is_empty() {
+        body["properties"]["privateEndpointConnections"] = rows.into();
+    }
+    body
+}
+
+fn connections_of(asked: &Asked<'_>, group: &str, name: &str, rest: &[&str]) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        let owner = live(w, &id).map(|v| (v.id.clone(), v.location.clone()));
+        connections::serve(asked, w, KIND, &id, owner, rest).unwrap_or_else(|| Err(not_found(KIND, name, group)))
+    })
+}
+
+fn policies_of(asked: &Asked<'_>, group: &str, name: &str, operation: &str) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        require(asked, w, "accessPolicies/write", &id)?;
+        let vault = live(w, &id).ok_or_else(|| not_found(KIND, name, group))?;
+        let key = vault.name.to_lowercase();
+        let vault = w.vaults.get_mut(&key).ok_or_else(|| not_found(KIND, name, group))?;
+        vault_policies::put(asked, vault, operation)
+    })
+}
+
+/// The network rules of a body, checked by themselves and against the networks that there are.
+fn rules(
+    asked: &Asked<'_>,
+    w: &World,
+    properties: &Map<String, Value>,
+    have: Option<&Network>,
+    id: &str,
+) -> Result<Network, Failure> {
+    let network = vault_body::network(properties, have)?;
+    vault_rules::check(asked, w, properties, id)?;
+    Ok(network)
+}
+
 /// Of one group, or of the subscription.
 pub(crate) fn list(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
     let scope = match group {
@@ -53,13 +105,13 @@ pub(crate) fn list(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
     };
     asked.shared.world(|w| {
         require(asked, w, "read", &scope)?;
-        Ok(Reply::list(
-            w.vaults
-                .values()
-                .filter(|v| at_or_above(&scope, &v.id) && reached(v.visible_from, asked.call.now))
-                .map(|v| v.render(&asked.shared.addresses, asked.call.now))
-                .collect(),
-        ))
+        let rows = w
+            .vaults
+            .values()
+            .filter(|v| at_or_above(&scope, &v.id) && reached(v.visible_from, asked.call.now))
+            .map(|v| show(asked, w, v))
+            .collect();
+        page(asked.call, rows)
     })
 }
 
@@ -72,7 +124,7 @@ fn get(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         }
         live(w, &id)
             .filter(|v| reached(v.visible_from, asked.call.now))
-            .map(|v| Reply::ok(v.render(&asked.shared.addresses, asked.call.now)))
+            .map(|v| Reply::ok(show(asked, w, v)))
             .ok_or_else(|| not_found(KIND, name, group))
     })
 }
@@ -113,8 +165,8 @@ fn put(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
                     format!("A vault with the same name already exists in deleted state. You need to either recover or purge existing key vault. Follow this link https://go.microsoft.com/fwlink/?linkid=2149745 for more information on soft delete. (Vault '{name}'.)"),
                 ));
             }
-            vault_body::invariants(properties, Some(&deleted.vault), &asked.shared.options.tenant_id)?;
-            vault_body::network(properties, Some(&deleted.vault.network))?;
+            vault_body::invariants(properties, Some(&deleted.vault.holder), &asked.shared.options.tenant_id)?;
+            rules(asked, w, properties, Some(&deleted.vault.network), &id)?;
             let vault = bring_back(w, &key, now)?;
             asked.call.touch();
             return update(asked, w, vault, properties, Some(tags), 200);
@@ -156,22 +208,16 @@ fn create(
     properties: &Map<String, Value>,
 ) -> Result<Vault, Failure> {
     let now = asked.call.now;
-    let network = vault_body::network(properties, None)?;
+    let network = rules(asked, w, properties, None, &id_of(asked, group, name))?;
     let flag = |name: &str| properties.get(name).and_then(Value::as_bool);
     // Vaults created with an api-version before 2026-02-01 default to access policies.
     let modern = asked.call.param("api-version").is_some_and(|v| v >= "2026-02-01");
-    Ok(Vault {
+    let holder = Holder {
+        zone: Zone::Vault,
         id: id_of(asked, group, name),
         name: name.to_owned(),
         location,
-        tags,
-        tenant: asked.shared.options.tenant_id.clone(),
         sku: properties["sku"]["name"].as_str().unwrap_or("standard").to_owned(),
-        rbac: flag("enableRbacAuthorization").unwrap_or(modern),
-        access_policies: policies(properties).unwrap_or_default(),
-        deployment: flag("enabledForDeployment").unwrap_or(false),
-        disk_encryption: flag("enabledForDiskEncryption").unwrap_or(false),
-        template_deployment: flag("enabledForTemplateDeployment").unwrap_or(false),
         retention_days: properties.get("softDeleteRetentionInDays").and_then(Value::as_i64).unwrap_or(90),
         purge_protection: flag("enablePurgeProtection").unwrap_or(false),
         network,
@@ -180,6 +226,17 @@ fn create(
         dns_from: w.due(|p| &p.dns, now),
         keys: BTreeMap::new(),
         deleted_keys: BTreeMap::new(),
+    };
+    Ok(Vault {
+        holder,
+        tags,
+        system: SystemData::new(asked),
+        tenant: asked.shared.options.tenant_id.clone(),
+        rbac: flag("enableRbacAuthorization").unwrap_or(modern),
+        access_policies: policies(properties).unwrap_or_default(),
+        deployment: flag("enabledForDeployment").unwrap_or(false),
+        disk_encryption: flag("enabledForDiskEncryption").unwrap_or(false),
+        template_deployment: flag("enabledForTemplateDeployment").unwrap_or(false),
     })
 }
 
@@ -197,8 +254,8 @@ fn update(
     status: u16,
 ) -> Outcome {
     let now = asked.call.now;
-    vault_body::invariants(properties, Some(&have), &asked.shared.options.tenant_id)?;
-    let network = vault_body::network(properties, Some(&have.network))?;
+    vault_body::invariants(properties, Some(&have.holder), &asked.shared.options.tenant_id)?;
+    let network = rules(asked, w, properties, Some(&have.network), &have.id)?;
     let flag = |name: &str, old: bool| properties.get(name).and_then(Value::as_bool).unwrap_or(old);
     let mut vault = have.clone();
     if let Some(tags) = tags {
@@ -223,7 +280,8 @@ fn update(
     if vault.render(addresses, now) != have.render(addresses, now) {
         asked.call.touch();
     }
-    let answer = vault.render(addresses, now);
+    vault.system.change(asked);
+    let answer = show(asked, w, &vault);
     w.vaults.insert(vault.name.to_lowercase(), vault);
     Ok(Reply::json(status, answer))
 }
@@ -259,7 +317,7 @@ pub(crate) fn soft_delete(w: &mut World, key: &str, now: OffsetDateTime) {
     let Some(vault) = w.vaults.remove(key) else {
         return;
     };
-    w.assignments.retain(|_, a| !at_or_above(&vault.id, &a.scope));
+    w.drop_grants(&vault.id);
     let purge_at = now.saturating_add(Duration::days(vault.retention_days));
     w.at(purge_at, Event::VaultPurge(key.to_owned(), now));
     w.deleted_vaults.insert(key.to_owned(), DeletedVault { vault, deleted: now, purge_at });

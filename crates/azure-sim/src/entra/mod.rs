@@ -2,6 +2,8 @@
 //! here.
 
 pub(crate) mod certificates;
+pub(crate) mod first_party;
+pub(crate) mod graph;
 pub(crate) mod principals;
 pub(crate) mod tokens;
 
@@ -102,7 +104,7 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
         );
     }
     let client_id = field("client_id").to_lowercase();
-    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.is_application()).cloned());
+    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.signs_in()).cloned());
     let Some(principal) = found else {
         return refuse(
             400,

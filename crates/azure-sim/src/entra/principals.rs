@@ -72,8 +72,9 @@ impl Principal {
         }
     }
 
-    /// Whether clients can know its application: a managed identity has one only in so far as it is federated.
-    pub fn is_application(&self) -> bool {
-        self.resource_id.is_none() || !self.federated.is_empty()
+    /// Whether a client can sign in as it: managed identities only in so far as they are federated, Azure's own
+    /// applications not at all.
+    pub fn signs_in(&self) -> bool {
+        !(self.secrets.is_empty() && self.certificates.is_empty() && self.federated.is_empty())
     }
 }

@@ -1,34 +1,38 @@
-//! The gates in front of a vault's keys, in Azure's order: host, token, firewall, permission, api-version.
+//! The gates in front of keys, in Azure's order: host, token, firewall, permission, api-version.
 
 use std::net::IpAddr;
 
-use crate::arm::vault_model::{Gate, Vault};
+use crate::arm::vault_model::Vault;
 use crate::entra::tokens::{BadToken, Claims};
 use crate::http::{Call, Failure};
 use crate::keyvault::Asked;
-use crate::propagation::reached;
+use crate::keyvault::holder::{At, Gate, Holder, Zone};
 use crate::rbac::check::{Plane, allowed_by};
 use crate::state::{Shared, World};
 
-/// Whether the vault's name resolves. Where it does not, the connection is closed: there is no such host.
-pub(crate) fn host_exists(shared: &Shared, call: &Call, vault: &str) -> Result<(), Failure> {
-    let known = shared.world(|w| w.vaults.get(&vault.to_lowercase()).is_some_and(|v| reached(v.dns_from, call.now)));
-    if known { Ok(()) } else { Err(Failure::no_such_host()) }
+/// Whether the holder's name resolves. Where it does not, the connection is closed: there is no such host.
+pub(crate) fn host_exists(shared: &Shared, call: &Call, at: &At) -> Result<(), Failure> {
+    if shared.world(|w| w.resolves(at, call.now)) { Ok(()) } else { Err(Failure::no_such_host()) }
 }
 
 /// The caller, or the 401 with the challenge by which clients learn where to get a token and for what.
-pub(crate) fn authenticate(shared: &Shared, call: &Call) -> Result<Claims, Failure> {
+pub(crate) fn authenticate(shared: &Shared, call: &Call, zone: Zone) -> Result<Claims, Failure> {
     let names = &shared.addresses;
+    let expected = names.url(zone.label());
     let challenge = |message: String| {
-        Failure::new(401, "Unauthorized", message).with(
+        let failure = Failure::new(401, "Unauthorized", message).with(
             "www-authenticate",
             format!(
-                "Bearer authorization=\"{}/{}\", resource=\"{}\"",
+                "Bearer authorization=\"{}/{}\", resource=\"{expected}\"",
                 names.url("login"),
-                shared.options.tenant_id,
-                names.url("vault")
+                shared.options.tenant_id
             ),
-        )
+        );
+        match zone {
+            Zone::Vault => failure,
+            // A managed HSM says no more than its header.
+            Zone::Hsm => failure.without_body(),
+        }
     };
     let Some(token) = call.bearer() else {
         return Err(challenge("AKV10000: Request is missing a Bearer or PoP token.".to_owned()));
@@ -41,14 +45,11 @@ pub(crate) fn authenticate(shared: &Shared, call: &Call) -> Result<Claims, Failu
             }
         })
     })?;
-    let expected = names.url("vault");
     let audience = claims.aud.trim_end_matches('/');
-    let without_port = format!("https://vault.{}", names.suffix);
-    if audience != "https://vault.azure.net" && audience != expected && audience != without_port {
-        return Err(challenge(format!(
-            "AKV10022: Invalid audience. Expected https://vault.azure.net, found: {}.",
-            claims.aud
-        )));
+    let without_port = format!("https://{}.{}", zone.label(), names.suffix);
+    let public = format!("https://{}.azure.net", zone.label());
+    if audience != public && audience != expected && audience != without_port {
+        return Err(challenge(format!("AKV10022: Invalid audience. Expected {public}, found: {}.", claims.aud)));
     }
     if !claims.tid.eq_ignore_ascii_case(&shared.options.tenant_id) {
         return Err(challenge(format!(
@@ -61,7 +62,7 @@ pub(crate) fn authenticate(shared: &Shared, call: &Call) -> Result<Claims, Failu
 }
 
 /// The address that the firewall sees.
-fn address(asked: &Asked<'_>) -> IpAddr {
+pub(crate) fn address(asked: &Asked<'_>) -> IpAddr {
     asked.shared.options.address_of(asked.call.peer)
 }
 
@@ -70,50 +71,71 @@ pub(crate) fn enter(asked: &Asked<'_>, data_action: &str, key: Option<&str>, pol
     asked.shared.world(|w| pass(asked, w, data_action, key, policy).map(|_| ()))
 }
 
-/// Lets the caller through firewall and permission, or says what Key Vault says. `data_action` goes behind
-/// `Microsoft.KeyVault/vaults/`, `policy` is the permission's name in access policies.
+/// Lets the caller through firewall and permission, or says what Key Vault says. `data_action` is the vaults' name of the
+/// permission, without `Microsoft.KeyVault/vaults/`; a managed HSM has its own names for some. `policy` is the name in
+/// access policies. Reading deleted keys is `deletedkeys/read` here, as only managed HSMs tell it from `keys/read`.
 pub(crate) fn pass<'w>(
     asked: &Asked<'_>,
     w: &'w World,
     data_action: &str,
     key: Option<&str>,
     policy: &str,
-) -> Result<&'w Vault, Failure> {
-    let vault = w.vaults.get(&asked.vault).ok_or_else(Failure::no_such_host)?;
-    firewall(asked, vault)?;
-    if vault.rbac {
-        rbac(asked, w, vault, data_action, key)?;
-    } else {
-        access_policy(asked, vault, policy)?;
+) -> Result<&'w Holder, Failure> {
+    match asked.at.zone {
+        Zone::Vault => {
+            let vault = w.vaults.get(&asked.at.name).ok_or_else(Failure::no_such_host)?;
+            firewall(asked, w, vault)?;
+            if vault.rbac {
+                let action = if data_action == "deletedkeys/read" { "keys/read" } else { data_action };
+                rbac(asked, w, vault, action, key)?;
+            } else {
+                access_policy(asked, vault, policy)?;
+            }
+            api_version(asked.call)?;
+            Ok(vault)
+        }
+        Zone::Hsm => crate::hsm::access::pass(asked, w, data_action, key).map(|hsm| &hsm.holder),
     }
-    api_version(asked.call)?;
-    Ok(vault)
 }
 
-fn caller_line(asked: &Asked<'_>) -> String {
+pub(crate) fn caller_line(asked: &Asked<'_>) -> String {
     format!("appid={};oid={};iss={}", asked.caller.appid, asked.caller.oid, asked.caller.iss)
 }
 
-fn firewall(asked: &Asked<'_>, vault: &Vault) -> Result<(), Failure> {
-    let (inner, message) = match vault.network_in_force(asked.call.now).admits(address(asked)) {
-        Gate::Open => return Ok(()),
-        Gate::NoPublicAccess => (
+/// Whether the caller comes over an approved private endpoint of the holder.
+pub(crate) fn privately(shared: &Shared, call: &Call, w: &World, holder: &Holder) -> bool {
+    shared.options.behind_gateway(call.peer) && w.networks.privately(&holder.id)
+}
+
+/// The firewall's verdict. An approved private link passes whatever the public rules say.
+pub(crate) fn firewall(asked: &Asked<'_>, w: &World, vault: &Holder) -> Result<(), Failure> {
+    if privately(asked.shared, asked.call, w, vault) {
+        return Ok(());
+    }
+    let behind = asked.shared.options.behind_gateway(asked.call.peer);
+    let subnet = behind.then(|| w.networks.subnet_for("Microsoft.KeyVault")).flatten();
+    let rules = vault.network_in_force(asked.call.now);
+    let who = format!("Caller: {}\r\nVault: {};location={}", caller_line(asked), vault.name, vault.location);
+    let (inner, message) = match (rules.admits(address(asked), subnet), rules.bypasses()) {
+        (Gate::Open, _) => return Ok(()),
+        (Gate::NoPublicAccess, true) => (
             "ForbiddenByConnection",
             format!(
-                "Public network access is disabled and request is not from a trusted service nor via an approved private link.\r\nCaller: {}\r\nVault: {};location={}",
-                caller_line(asked),
-                vault.name,
-                vault.location
+                "Public network access is disabled and request is not from a trusted service nor via an approved private link.\r\n{who}"
             ),
         ),
-        Gate::AddressRefused => (
+        (Gate::NoPublicAccess, false) => (
+            "ForbiddenByConnection",
+            format!(
+                "Connection is not an approved private link and caller was ignored because bypass is not set to 'AzureServices' and PublicNetworkAccess is set to 'Disabled'.\r\n{who}"
+            ),
+        ),
+        (Gate::AddressRefused, bypass) => (
             "ForbiddenByFirewall",
             format!(
-                "Client address is not authorized and caller is not a trusted service.\r\nClient address: {}\r\nCaller: {}\r\nVault: {};location={}",
-                address(asked),
-                caller_line(asked),
-                vault.name,
-                vault.location
+                "Client address is not authorized and caller {}.\r\nClient address: {}\r\n{who}",
+                if bypass { "is not a trusted service" } else { "was ignored because bypass is set to None" },
+                address(asked)
             ),
         ),
     };
@@ -125,7 +147,7 @@ fn rbac(asked: &Asked<'_>, w: &World, vault: &Vault, data_action: &str, key: Opt
         Some(key) => format!("{}/keys/{key}", vault.id),
         None => vault.id.clone(),
     };
-    let action = format!("Microsoft.KeyVault/vaults/{data_action}");
+    let action = format!("{}{data_action}", Zone::Vault.actions());
     if allowed_by(w, &asked.caller.oid, &action, &resource, Plane::Data, asked.call.now).is_some() {
         return Ok(());
     }
@@ -172,7 +194,7 @@ pub(crate) fn policy_allows(vault: &Vault, oid: &str, permission: &str) -> bool 
 }
 
 /// `7.0` to `7.6`, or a date; either with `-preview…`.
-fn api_version(call: &Call) -> Result<(), Failure> {
+pub(crate) fn api_version(call: &Call) -> Result<(), Failure> {
     let version = call.param("api-version").unwrap_or_default();
     let base = version.split_once("-preview").map_or(version, |(base, _)| base);
     let old = base.strip_prefix("7.").is_some_and(|minor| minor.len() == 1 && ("0"..="6").contains(&minor));

@@ -30,6 +30,10 @@ pub(crate) enum Material {
         pair: Box<EcdsaKeyPair>,
         hsm: bool,
     },
+    /// A symmetric key, which only managed HSMs hold.
+    Oct {
+        key: Vec<u8>,
+    },
 }
 
 /// The curves of Key Vault.
@@ -149,7 +153,7 @@ impl Material {
         Ok(Self::Ec { curve, pair: Box::new(EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(failed)?), hsm })
     }
 
-    /// The private key in PKCS#8 DER.
+    /// The private key in PKCS#8 DER; the bare bytes of an AES key.
     pub fn pkcs8(&self) -> Result<Vec<u8>, CryptoFailed> {
         match self {
             Self::Rsa { signing, .. } => {
@@ -157,7 +161,15 @@ impl Material {
                 Ok(der.as_ref().to_vec())
             }
             Self::Ec { pair, .. } => Ok(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()),
+            Self::Oct { key } => Ok(key.clone()),
         }
+    }
+
+    /// Generates an AES key of 128, 192 or 256 bits.
+    pub fn oct(bits: u32) -> Result<Self, CryptoFailed> {
+        let mut key = vec![0; usize::try_from(bits / 8).unwrap_or_default()];
+        aws_lc_rs::rand::fill(&mut key).map_err(failed)?;
+        Ok(Self::Oct { key })
     }
 
     pub fn kty(&self) -> &'static str {
@@ -166,6 +178,7 @@ impl Material {
             Self::Rsa { hsm: true, .. } => "RSA-HSM",
             Self::Ec { hsm: false, .. } => "EC",
             Self::Ec { hsm: true, .. } => "EC-HSM",
+            Self::Oct { .. } => "oct-HSM",
         }
     }
 
@@ -173,11 +186,12 @@ impl Material {
         matches!(self, Self::Rsa { .. })
     }
 
-    /// Bits for RSA, the curve's name for EC.
+    /// Bits for RSA and AES, the curve's name for EC.
     pub fn size(&self) -> String {
         match self {
             Self::Rsa { bits, .. } => bits.to_string(),
             Self::Ec { curve, .. } => curve.name().to_owned(),
+            Self::Oct { key } => (key.len() * 8).to_string(),
         }
     }
 
@@ -198,10 +212,12 @@ impl Material {
                 key.insert("x".into(), B64.encode(x).into());
                 key.insert("y".into(), B64.encode(y).into());
             }
+            // A symmetric key shows nothing of itself.
+            Self::Oct { .. } => {}
         }
     }
 
-    /// Encrypts or wraps: for RSA the same thing.
+    /// Encrypts or wraps: for RSA the same thing. What symmetric keys do is `aes`.
     pub fn encrypt(&self, algorithm: &str, plain: &[u8]) -> Result<Vec<u8>, CryptoFailed> {
         let Self::Rsa { oaep_public, pkcs1_public, .. } = self else {
             return Err(CryptoFailed);
@@ -241,6 +257,7 @@ impl Material {
                 let hash = curve_digest(*curve, algorithm, hash)?;
                 Ok(pair.sign_digest(&hash).map_err(failed)?.as_ref().to_vec())
             }
+            Self::Oct { .. } => Err(CryptoFailed),
         }
     }
 
@@ -258,6 +275,7 @@ impl Material {
                 let public = pair.public_key();
                 (ParsedPublicKey::new(curve.verifying(), public.as_ref()).map_err(failed)?, hash)
             }
+            Self::Oct { .. } => return Err(CryptoFailed),
         };
         Ok(public.verify_digest_sig(&hash, signature).is_ok())
     }

@@ -6,6 +6,7 @@ use time::Duration;
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::Asked;
 use crate::keyvault::access::pass;
+use crate::keyvault::holder::Holder;
 use crate::keyvault::key_model::DeletedKey;
 use crate::keyvault::keys::{not_found, page, shown};
 use crate::propagation::reached;
@@ -15,7 +16,12 @@ fn no_deleted(name: &str) -> Failure {
     Failure::new(404, "KeyNotFound", format!("Deleted Key not found: {name}"))
 }
 
-fn render(asked: &Asked<'_>, vault: &crate::arm::vault_model::Vault, deleted: &DeletedKey) -> Value {
+fn being_deleted(name: &str) -> Failure {
+    Failure::new(409, "Conflict", format!("Key {name} is currently being deleted; retry later."))
+        .inner("ObjectIsBeingDeleted")
+}
+
+fn render(asked: &Asked<'_>, vault: &Holder, deleted: &DeletedKey) -> Value {
     let addresses = &asked.shared.addresses;
     let bundle = deleted.key.latest().bundle(&deleted.key.name, vault, addresses);
     deleted.mark(bundle, vault, addresses)
@@ -28,13 +34,13 @@ pub(crate) fn delete(asked: &Asked<'_>, name: &str) -> Outcome {
         let vault = pass(asked, w, "keys/delete", Some(name), "delete")?;
         shown(asked, vault, name)?;
         let visible_from = w.due(|p| &p.key_delete, now);
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let key = vault.keys.remove(&lower).ok_or_else(|| not_found(name))?;
         let purge_at = now.saturating_add(Duration::days(vault.retention_days));
         let deleted = DeletedKey { key, deleted: now, purge_at, visible_from };
         let answer = render(asked, vault, &deleted);
         vault.deleted_keys.insert(lower.clone(), deleted);
-        w.at(purge_at, Event::KeyPurge(asked.vault.clone(), lower.clone(), now));
+        w.at(purge_at, Event::KeyPurge(asked.at.clone(), lower.clone(), now));
         asked.call.touch();
         Ok(Reply::ok(answer))
     })
@@ -42,7 +48,7 @@ pub(crate) fn delete(asked: &Asked<'_>, name: &str) -> Outcome {
 
 pub(crate) fn get(asked: &Asked<'_>, name: &str) -> Outcome {
     asked.shared.world(|w| {
-        let vault = pass(asked, w, "keys/read", Some(name), "get")?;
+        let vault = pass(asked, w, "deletedkeys/read", Some(name), "get")?;
         vault
             .deleted_keys
             .get(&name.to_lowercase())
@@ -55,7 +61,7 @@ pub(crate) fn get(asked: &Asked<'_>, name: &str) -> Outcome {
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
     let addresses = &asked.shared.addresses;
     let rows = asked.shared.world(|w| {
-        let vault = pass(asked, w, "keys/read", None, "list")?;
+        let vault = pass(asked, w, "deletedkeys/read", None, "list")?;
         Ok(vault
             .deleted_keys
             .values()
@@ -76,11 +82,10 @@ pub(crate) fn recover(asked: &Asked<'_>, name: &str) -> Outcome {
         let vault = pass(asked, w, "keys/recover/action", Some(name), "recover")?;
         let known = vault.deleted_keys.get(&lower).ok_or_else(|| no_deleted(name))?;
         if !reached(known.visible_from, now) {
-            return Err(Failure::new(409, "Conflict", format!("Key {name} is currently being deleted; retry later."))
-                .inner("ObjectIsBeingDeleted"));
+            return Err(being_deleted(name));
         }
         let visible_from = w.due(|p| &p.key_recover, now);
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let mut deleted = vault.deleted_keys.remove(&lower).ok_or_else(|| no_deleted(name))?;
         deleted.key.visible_from = visible_from;
         let answer = deleted.key.latest().bundle(&deleted.key.name, vault, &asked.shared.addresses);
@@ -93,9 +98,7 @@ pub(crate) fn recover(asked: &Asked<'_>, name: &str) -> Outcome {
 pub(crate) fn purge(asked: &Asked<'_>, name: &str) -> Outcome {
     asked.shared.world(|w| {
         let vault = pass(asked, w, "keys/purge/action", Some(name), "purge")?;
-        if !vault.deleted_keys.contains_key(&name.to_lowercase()) {
-            return Err(no_deleted(name));
-        }
+        let known = vault.deleted_keys.get(&name.to_lowercase()).ok_or_else(|| no_deleted(name))?;
         if vault.purge_protection {
             return Err(Failure::new(
                 403,
@@ -103,7 +106,10 @@ pub(crate) fn purge(asked: &Asked<'_>, name: &str) -> Outcome {
                 "Operation \"purge\" is not allowed because purge protection is enabled for this vault. Key Vault service will automatically purge it after the retention period has passed.",
             ));
         }
-        if let Some(vault) = w.vaults.get_mut(&asked.vault) {
+        if !reached(known.visible_from, asked.call.now) {
+            return Err(being_deleted(name));
+        }
+        if let Some(vault) = w.holder_mut(&asked.at) {
             vault.deleted_keys.remove(&name.to_lowercase());
         }
         asked.call.touch();

@@ -4,13 +4,15 @@
 use serde_json::{Map, Value};
 
 use crate::http::{Call, Failure};
-use crate::keyvault::crypto::Curve;
+use crate::keyvault::crypto::{Curve, Material};
+use crate::keyvault::holder::{Holder, Zone};
 
 /// What a new key or version is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Rsa { bits: u32, hsm: bool },
     Ec { curve: Curve, hsm: bool },
+    Oct { bits: u32 },
 }
 
 /// Attributes that a caller may set; absent ones are `None`.
@@ -53,14 +55,40 @@ pub(crate) fn good_name(name: &str) -> Result<(), Failure> {
     Err(bad(format!("The request URI contains an invalid name: {}", name.chars().take(200).collect::<String>())))
 }
 
-/// Type and size of a key to create. HSM-backed types need a premium vault.
-pub(crate) fn kind(body: &Map<String, Value>, premium: bool) -> Result<Kind, Failure> {
+impl Kind {
+    /// The operations that a key of this kind can have.
+    pub fn operations(&self) -> &'static [&'static str] {
+        match self {
+            Self::Rsa { .. } => RSA_OPS,
+            Self::Ec { .. } => EC_OPS,
+            Self::Oct { .. } => OCT_OPS,
+        }
+    }
+
+    /// The kind of which this material is.
+    pub fn of(material: &Material) -> Self {
+        match material {
+            Material::Rsa { bits, hsm, .. } => Self::Rsa { bits: *bits, hsm: *hsm },
+            Material::Ec { curve, hsm, .. } => Self::Ec { curve: *curve, hsm: *hsm },
+            Material::Oct { key } => Self::Oct { bits: u32::try_from(key.len() * 8).unwrap_or_default() },
+        }
+    }
+}
+
+/// Type and size of a key to create. HSM-backed types need a premium vault; a managed HSM takes no others, and alone takes
+/// symmetric keys (some premium vaults do in preview).
+pub(crate) fn kind(body: &Map<String, Value>, holder: &Holder) -> Result<Kind, Failure> {
     let kty = body.get("kty").and_then(Value::as_str).unwrap_or_default();
     let (base, hsm) = match kty.strip_suffix("-HSM") {
         Some(base) => (base, true),
         None => (kty, false),
     };
-    if hsm && !premium {
+    if holder.zone == Zone::Hsm {
+        if !hsm && !kty.is_empty() {
+            // Code UNVERIFIED.
+            return Err(bad(format!("Key type '{kty}' is not supported by a managed HSM; its types end in '-HSM'.")));
+        }
+    } else if hsm && holder.sku != "premium" {
         // Code UNVERIFIED.
         return Err(bad(format!("Key type '{kty}' is not supported by a vault of the standard tier.")));
     }
@@ -81,6 +109,13 @@ pub(crate) fn kind(body: &Map<String, Value>, premium: bool) -> Result<Kind, Fai
                 .map(|curve| Kind::Ec { curve, hsm })
                 .ok_or_else(|| bad(format!("Curve '{name}' is not supported.")))
         }
+        "oct" if holder.zone == Zone::Hsm => {
+            let bits = body.get("key_size").filter(|s| !s.is_null()).map_or(Some(256), Value::as_u64);
+            match bits {
+                Some(bits @ (128 | 192 | 256)) => Ok(Kind::Oct { bits: u32::try_from(bits).unwrap_or(256) }),
+                _ => Err(bad("The size of a symmetric key is 128, 192 or 256.")),
+            }
+        }
         "" => Err(bad("Property 'kty' is required.")),
         _ => Err(bad(format!("Key type '{kty}' is not supported by a vault."))),
     }
@@ -88,10 +123,11 @@ pub(crate) fn kind(body: &Map<String, Value>, premium: bool) -> Result<Kind, Fai
 
 const RSA_OPS: &[&str] = &["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"];
 const EC_OPS: &[&str] = &["sign", "verify"];
+const OCT_OPS: &[&str] = &["encrypt", "decrypt", "wrapKey", "unwrapKey"];
 
 /// The operations asked for, or all that the type has.
-pub(crate) fn ops(body: &Map<String, Value>, rsa: bool) -> Result<Vec<String>, Failure> {
-    let possible = if rsa { RSA_OPS } else { EC_OPS };
+pub(crate) fn ops(body: &Map<String, Value>, kind: &Kind) -> Result<Vec<String>, Failure> {
+    let possible = kind.operations();
     let asked = match body.get("key_ops") {
         None | Some(Value::Null) => return Ok(possible.iter().map(|o| (*o).to_owned()).collect()),
         Some(Value::Array(ops)) => ops,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::arm::vault_model::Vault;
 use crate::keyvault::crypto::Material;
+use crate::keyvault::holder::{Holder, Zone};
 use crate::options::Addresses;
 use crate::propagation::Due;
 
@@ -108,7 +108,7 @@ impl Version {
         Ok(())
     }
 
-    fn attributes(&self, vault: &Vault) -> Value {
+    fn attributes(&self, vault: &Holder) -> Value {
         let mut out = Map::new();
         out.insert("enabled".into(), self.enabled.into());
         if let Some(nbf) = self.nbf {
@@ -122,12 +122,14 @@ impl Version {
         out.insert("recoveryLevel".into(), vault.recovery_level().into());
         out.insert("recoverableDays".into(), vault.retention_days.into());
         out.insert("exportable".into(), false.into());
-        out.insert("hsmPlatform".into(), "0".into());
+        // The figure of managed HSMs is UNVERIFIED.
+        let platform = if vault.zone == Zone::Hsm { "2" } else { "0" };
+        out.insert("hsmPlatform".into(), platform.into());
         Value::Object(out)
     }
 
     /// The KeyBundle.
-    pub fn bundle(&self, name: &str, vault: &Vault, addresses: &Addresses) -> Value {
+    pub fn bundle(&self, name: &str, vault: &Holder, addresses: &Addresses) -> Value {
         let mut key = Map::new();
         key.insert("kid".into(), kid(vault, addresses, name, &self.id).into());
         key.insert("kty".into(), self.material.kty().into());
@@ -141,7 +143,7 @@ impl Version {
     }
 
     /// The row in a list; `version` is left out in lists of keys.
-    pub fn item(&self, name: &str, vault: &Vault, addresses: &Addresses, with_version: bool) -> Value {
+    pub fn item(&self, name: &str, vault: &Holder, addresses: &Addresses, with_version: bool) -> Value {
         let version = if with_version { self.id.as_str() } else { "" };
         let mut body = json!({
             "kid": kid(vault, addresses, name, version),
@@ -156,7 +158,7 @@ impl Version {
 
 impl DeletedKey {
     /// Adds what deletion adds to a bundle or a row.
-    pub fn mark(&self, mut body: Value, vault: &Vault, addresses: &Addresses) -> Value {
+    pub fn mark(&self, mut body: Value, vault: &Holder, addresses: &Addresses) -> Value {
         body["recoveryId"] = format!("{}deletedkeys/{}", vault.uri(addresses), self.key.name).into();
         body["deletedDate"] = self.deleted.unix_timestamp().into();
         body["scheduledPurgeDate"] = self.purge_at.unix_timestamp().into();
@@ -165,7 +167,7 @@ impl DeletedKey {
 }
 
 /// The key identifier; without a version when that is empty.
-pub(crate) fn kid(vault: &Vault, addresses: &Addresses, name: &str, version: &str) -> String {
+pub(crate) fn kid(vault: &Holder, addresses: &Addresses, name: &str, version: &str) -> String {
     let base = format!("{}keys/{name}", vault.uri(addresses));
     if version.is_empty() { base } else { format!("{base}/{version}") }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::arm::vault_model::Vault;
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::access::pass;
 use crate::keyvault::crypto::Material;
+use crate::keyvault::holder::{Holder, Zone};
 use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
 use crate::keyvault::{Asked, pool, rotation_policy};
@@ -16,6 +16,9 @@ use crate::state::World;
 
 /// Versions of one key beyond this are refused; a simulator's bound on memory, not Azure's.
 const MOST_VERSIONS: usize = 500;
+
+/// The same in a managed HSM, by Azure's own limit.
+const MOST_HSM_VERSIONS: usize = 100;
 
 /// 404 of a key or of a version.
 pub(crate) fn not_found(name: &str) -> Failure {
@@ -29,7 +32,7 @@ pub(crate) fn not_found(name: &str) -> Failure {
 }
 
 /// The key as reads see it.
-pub(crate) fn shown<'v>(asked: &Asked<'_>, vault: &'v Vault, name: &str) -> Result<&'v Key, Failure> {
+pub(crate) fn shown<'v>(asked: &Asked<'_>, vault: &'v Holder, name: &str) -> Result<&'v Key, Failure> {
     vault
         .keys
         .get(&name.to_lowercase())
@@ -122,7 +125,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
     })
 }
 
-fn read_create(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<Wanted, Failure> {
+fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, Failure> {
     key_body::good_name(name)?;
     let body = key_body::object(asked.call, false)?;
     key_body::only(
@@ -137,9 +140,9 @@ fn read_create(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<Wanted, F
     {
         return Err(Failure::not_played("public exponents other than 65537"));
     }
-    let kind = key_body::kind(&body, vault.sku == "premium")?;
+    let kind = key_body::kind(&body, vault)?;
     Ok(Wanted {
-        ops: key_body::ops(&body, matches!(kind, Kind::Rsa { .. }))?,
+        ops: key_body::ops(&body, &kind)?,
         attributes: key_body::attributes(&body)?,
         tags: key_body::tags(&body)?.unwrap_or_default(),
         kind,
@@ -147,7 +150,7 @@ fn read_create(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<Wanted, F
 }
 
 /// Whether the name can take a new version: not soft-deleted, not being recovered, not too many.
-fn room(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<(), Failure> {
+fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
     let now = asked.call.now;
     let key = name.to_lowercase();
     if let Some(deleted) = vault.deleted_keys.get(&key) {
@@ -173,6 +176,10 @@ fn room(asked: &Asked<'_>, vault: &Vault, name: &str) -> Result<(), Failure> {
             format!("Key {name} is currently being recovered and cannot be re-created; retry later."),
         )
         .inner("ObjectIsBeingRecovered")),
+        // Status and code UNVERIFIED.
+        Some(have) if vault.zone == Zone::Hsm && have.versions.len() >= MOST_HSM_VERSIONS => {
+            Err(Failure::new(400, "BadParameter", "A managed HSM keeps at most 100 versions of a key."))
+        }
         Some(have) if have.versions.len() >= MOST_VERSIONS => {
             Err(Failure::new(400, "BadParameter", "The simulator keeps at most 500 versions of a key."))
         }
@@ -184,6 +191,7 @@ async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> 
     let made = match *kind {
         Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, asked.shared.options.fast_keys).await,
         Kind::Ec { curve, hsm } => Material::ec(curve, hsm).map(Arc::new),
+        Kind::Oct { bits } => Material::oct(bits).map(Arc::new),
     };
     made.map_err(|_| Failure::new(500, "InternalServerError", "The key could not be generated."))
 }
@@ -191,7 +199,7 @@ async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> 
 fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Material>, wanted: Wanted) -> Outcome {
     let now = asked.call.now;
     let id = w.guid().simple().to_string();
-    let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+    let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
     let key = vault.keys.entry(name.to_lowercase()).or_insert_with(|| Key {
         name: name.to_owned(),
         versions: Vec::new(),
@@ -214,7 +222,7 @@ fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Mater
 }
 
 fn answer(asked: &Asked<'_>, w: &World, name: &str) -> Outcome {
-    let vault = w.vaults.get(&asked.vault).ok_or_else(Failure::no_such_host)?;
+    let vault = w.holder(&asked.at).ok_or_else(Failure::no_such_host)?;
     let key = vault.keys.get(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
     Ok(Reply::ok(key.latest().bundle(&key.name, vault, &asked.shared.addresses)))
 }
@@ -226,12 +234,8 @@ pub(crate) async fn rotate(asked: &Asked<'_>, name: &str) -> Outcome {
         let key = shown(asked, vault, name)?;
         room(asked, vault, name)?;
         let from = key.latest();
-        let kind = match &*from.material {
-            Material::Rsa { bits, hsm, .. } => Kind::Rsa { bits: *bits, hsm: *hsm },
-            Material::Ec { curve, hsm, .. } => Kind::Ec { curve: *curve, hsm: *hsm },
-        };
         Ok::<_, Failure>(Wanted {
-            kind,
+            kind: Kind::of(&from.material),
             ops: from.ops.clone(),
             attributes: Attributes {
                 enabled: Some(true),
@@ -260,13 +264,13 @@ pub(crate) fn update(asked: &Asked<'_>, name: &str, version: &str) -> Outcome {
         key_body::only(&body, &["key_ops", "attributes", "tags", "release_policy"])?;
         let attributes = key_body::attributes(&body)?;
         let tags = key_body::tags(&body)?;
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let key = vault.keys.get_mut(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
         let spelled = key.name.clone();
         let found = key.version_mut(version).ok_or_else(|| not_found(&format!("{name}/{version}")))?;
         let mut next = found.clone();
         if body.get("key_ops").is_some_and(|o| !o.is_null()) {
-            next.ops = key_body::ops(&body, next.material.is_rsa())?;
+            next.ops = key_body::ops(&body, &Kind::of(&next.material))?;
         }
         next.enabled = attributes.enabled.unwrap_or(next.enabled);
         next.nbf = attributes.nbf.or(next.nbf);

@@ -1,9 +1,11 @@
-//! The vault data plane for keys: who is asking (401 and the challenge), from where (firewall), whether they may (RBAC or
+//! The data plane for keys, of vaults and of managed HSMs: who is asking (401 and the challenge), from where (firewall), whether they may (RBAC or
 //! access policies), and then the keys. The order of these checks is Azure's.
 
 pub(crate) mod access;
+pub(crate) mod aes;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
+pub(crate) mod holder;
 pub(crate) mod key_body;
 pub(crate) mod key_model;
 pub(crate) mod keys;
@@ -14,22 +16,28 @@ pub(crate) mod stored;
 
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
+use crate::keyvault::holder::{At, Zone};
 use crate::state::Shared;
 
-/// A request to a vault by a known caller.
+/// A request to a holder of keys by a known caller.
 pub(crate) struct Asked<'a> {
     pub shared: &'a Shared,
     pub call: &'a Call,
     pub caller: Claims,
-    /// Lower-case name of the vault.
-    pub vault: String,
+    /// Whose keys are asked for.
+    pub at: At,
 }
 
-/// Answers a request to a vault's host.
-pub(crate) async fn serve(shared: &Shared, call: &Call, vault: &str) -> Outcome {
-    access::host_exists(shared, call, vault)?;
-    let caller = access::authenticate(shared, call)?;
-    let asked = Asked { shared, call, caller, vault: vault.to_lowercase() };
+/// Answers a request to the host of a vault or of a managed HSM.
+pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
+    access::host_exists(shared, call, at)?;
+    let caller = access::authenticate(shared, call, at.zone)?;
+    let asked = Asked { shared, call, caller, at: at.clone() };
+    if at.zone == Zone::Hsm
+        && let Some(outcome) = crate::hsm::serve(&asked).await
+    {
+        return outcome;
+    }
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     let lower: Vec<String> = names.iter().map(|s| s.to_lowercase()).collect();
     let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
@@ -55,7 +63,7 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, vault: &str) -> Outcome 
         ("GET", ["deletedkeys", _]) => deleted::get(&asked, names[1]),
         ("DELETE", ["deletedkeys", _]) => deleted::purge(&asked, names[1]),
         ("POST", ["deletedkeys", _, "recover"]) => deleted::recover(&asked, names[1]),
-        ("GET", ["certificates", "contacts"]) => {
+        ("GET", ["certificates", "contacts"]) if at.zone == Zone::Vault => {
             access::enter(&asked, "certificatecontacts/read", None, "get")?;
             Err(Failure::new(404, "ContactsNotFound", "Contacts are not set for this vault."))
         }
@@ -63,7 +71,9 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, vault: &str) -> Outcome 
         (_, ["keys" | "deletedkeys", ..]) => {
             Err(Failure::new(405, "MethodNotAllowed", format!("The method '{method}' is not allowed here.")))
         }
-        (_, ["secrets" | "certificates" | "storage", ..]) => Err(Failure::not_played("secrets and certificates")),
+        (_, ["secrets" | "certificates" | "storage", ..]) if at.zone == Zone::Vault => {
+            Err(Failure::not_played("secrets and certificates"))
+        }
         _ => Err(Failure::new(404, "NotFound", "The path was not found.")),
     }
 }

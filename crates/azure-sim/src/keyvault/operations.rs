@@ -8,12 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use serde_json::{Map, Value, json};
 
 use crate::http::{Failure, Outcome, Reply};
-use crate::keyvault::Asked;
 use crate::keyvault::access::pass;
 use crate::keyvault::crypto::{CryptoFailed, Material};
 use crate::keyvault::key_body::{self, bad};
 use crate::keyvault::key_model::{Unusable, kid};
 use crate::keyvault::keys::{not_found, shown};
+use crate::keyvault::{Asked, aes};
 
 #[derive(Clone, Copy)]
 enum Op {
@@ -53,7 +53,18 @@ impl Op {
 
 enum Done {
     Bytes(Vec<u8>),
+    Sealed(aes::Sealed),
     Verdict(bool),
+}
+
+/// What the body gives to the operation.
+struct Given {
+    value: Vec<u8>,
+    digest: Vec<u8>,
+    /// Of symmetric encryption only; empty when absent.
+    iv: Vec<u8>,
+    aad: Vec<u8>,
+    tag: Vec<u8>,
 }
 
 pub(crate) async fn run(asked: &Asked<'_>, name: &str, version: &str, op: &str) -> Outcome {
@@ -75,17 +86,32 @@ pub(crate) async fn run(asked: &Asked<'_>, name: &str, version: &str, op: &str) 
     let body = key_body::object(asked.call, false)?;
     let algorithm =
         body.get("alg").and_then(Value::as_str).ok_or_else(|| bad("Property 'alg' is required."))?.to_owned();
-    let value = bytes(&body, "value")?;
-    let digest = match op {
-        Op::Verify => bytes(&body, "digest")?,
-        _ => Vec::new(),
+    let maybe = |name: &str| body.get(name).filter(|v| !v.is_null()).map_or(Ok(Vec::new()), |_| bytes(&body, name));
+    let given = Given {
+        value: bytes(&body, "value")?,
+        digest: match op {
+            Op::Verify => bytes(&body, "digest")?,
+            _ => Vec::new(),
+        },
+        iv: maybe("iv")?,
+        aad: maybe("aad")?,
+        tag: maybe("tag")?,
     };
     let text = algorithm.clone();
-    let done = tokio::task::spawn_blocking(move || compute(op, &material, &text, &value, &digest))
+    let done = tokio::task::spawn_blocking(move || compute(op, &material, &text, given))
         .await
         .map_err(|_| Failure::new(500, "InternalServerError", "The operation did not end."))?;
     match done {
         Ok(Done::Bytes(out)) => Ok(Reply::ok(json!({ "kid": kid, "value": B64.encode(out) }))),
+        Ok(Done::Sealed(sealed)) => {
+            let mut answer = json!({ "kid": kid, "value": B64.encode(sealed.value) });
+            for (name, part) in [("iv", &sealed.iv), ("tag", &sealed.tag), ("aad", &sealed.aad)] {
+                if !part.is_empty() {
+                    answer[name] = B64.encode(part).into();
+                }
+            }
+            Ok(Reply::ok(answer))
+        }
         Ok(Done::Verdict(good)) => Ok(Reply::ok(json!({ "value": good }))),
         Err(CryptoFailed) => Err(bad(format!(
             "The operation '{word}' with algorithm '{algorithm}' is not possible with this key and value."
@@ -93,18 +119,22 @@ pub(crate) async fn run(asked: &Asked<'_>, name: &str, version: &str, op: &str) 
     }
 }
 
-fn compute(
-    op: Op,
-    material: &Arc<Material>,
-    algorithm: &str,
-    value: &[u8],
-    digest: &[u8],
-) -> Result<Done, CryptoFailed> {
+fn compute(op: Op, material: &Arc<Material>, algorithm: &str, given: Given) -> Result<Done, CryptoFailed> {
+    if let Material::Oct { key } = &**material {
+        return Ok(match op {
+            Op::Wrap => Done::Bytes(aes::wrap(key, algorithm, &given.value)?),
+            Op::Unwrap => Done::Bytes(aes::unwrap(key, algorithm, &given.value)?),
+            Op::Encrypt => Done::Sealed(aes::encrypt(key, algorithm, given.value, given.iv, given.aad)?),
+            Op::Decrypt => Done::Bytes(aes::decrypt(key, algorithm, given.value, &given.iv, &given.aad, &given.tag)?),
+            Op::Sign | Op::Verify => return Err(CryptoFailed),
+        });
+    }
+    let value = &given.value;
     Ok(match op {
         Op::Encrypt | Op::Wrap => Done::Bytes(material.encrypt(algorithm, value)?),
         Op::Decrypt | Op::Unwrap => Done::Bytes(material.decrypt(algorithm, value)?),
         Op::Sign => Done::Bytes(material.sign(algorithm, value)?),
-        Op::Verify => Done::Verdict(material.verify(algorithm, digest, value)?),
+        Op::Verify => Done::Verdict(material.verify(algorithm, &given.digest, value)?),
     })
 }
 

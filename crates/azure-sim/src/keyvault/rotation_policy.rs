@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::arm::vault_model::Vault;
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::Asked;
 use crate::keyvault::access::pass;
+use crate::keyvault::holder::{Holder, Zone};
 use crate::keyvault::key_body::{self, bad};
 use crate::keyvault::key_model::{Key, Rotation, kid};
 use crate::keyvault::keys::{not_found, shown};
@@ -20,7 +20,7 @@ pub(crate) fn get(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 /// A key without a policy shows the default one: a notice 30 days before expiry.
-fn render(asked: &Asked<'_>, vault: &Vault, key: &Key) -> Value {
+fn render(asked: &Asked<'_>, vault: &Holder, key: &Key) -> Value {
     let id = format!("{}/rotationpolicy", kid(vault, &asked.shared.addresses, &key.name, ""));
     match &key.rotation {
         Some(policy) => {
@@ -47,8 +47,9 @@ pub(crate) fn put(asked: &Asked<'_>, name: &str) -> Outcome {
         let created = shown(asked, vault, name)?.rotation.as_ref().map(|r| r.created);
         let body = key_body::object(asked.call, false)?;
         key_body::only(&body, &["id", "lifetimeActions", "attributes"])?;
-        let (actions, expiry) = read(&body)?;
-        let vault = w.vaults.get_mut(&asked.vault).ok_or_else(Failure::no_such_host)?;
+        let least = if vault.zone == Zone::Hsm { 28 } else { 7 };
+        let (actions, expiry) = read(&body, least)?;
+        let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
         let key = vault.keys.get_mut(&name.to_lowercase()).ok_or_else(|| not_found(name))?;
         let same = key.rotation.as_ref().is_some_and(|r| r.actions == actions && r.expiry == expiry);
         if !same {
@@ -60,8 +61,9 @@ pub(crate) fn put(asked: &Asked<'_>, name: &str) -> Outcome {
     })
 }
 
-/// The actions in normal form and the expiry, or why not.
-fn read(body: &Map<String, Value>) -> Result<(Value, Option<String>), Failure> {
+/// The actions in normal form and the expiry, or why not. `least` is the fewest days from creation to rotation: 7 in vaults,
+/// 28 in managed HSMs.
+fn read(body: &Map<String, Value>, least: i64) -> Result<(Value, Option<String>), Failure> {
     let expiry = match body.get("attributes").and_then(|a| a.get("expiryTime")) {
         None | Some(Value::Null) => None,
         Some(value) => {
@@ -84,7 +86,7 @@ fn read(body: &Map<String, Value>) -> Result<(Value, Option<String>), Failure> {
     let mut actions = Vec::new();
     let mut seen = Vec::new();
     for action in sent {
-        let (kind, row) = read_action(action, expiry.as_ref().map(|e| e.1))?;
+        let (kind, row) = read_action(action, expiry.as_ref().map(|e| e.1), least)?;
         if seen.contains(&kind) {
             return Err(bad(format!("There may be at most one lifetime action of type '{kind}'.")));
         }
@@ -94,7 +96,7 @@ fn read(body: &Map<String, Value>) -> Result<(Value, Option<String>), Failure> {
     Ok((Value::Array(actions), expiry.map(|e| e.0)))
 }
 
-fn read_action(action: &Value, expiry: Option<i64>) -> Result<(&'static str, Value), Failure> {
+fn read_action(action: &Value, expiry: Option<i64>, least: i64) -> Result<(&'static str, Value), Failure> {
     let kind = match action["action"]["type"].as_str().map(str::to_lowercase).as_deref() {
         Some("rotate") => "Rotate",
         Some("notify") => "Notify",
@@ -115,16 +117,19 @@ fn read_action(action: &Value, expiry: Option<i64>) -> Result<(&'static str, Val
     if member == "timeBeforeExpiry" && kind == "Rotate" && expiry.is_none() {
         return Err(bad("The trigger 'timeBeforeExpiry' needs 'attributes.expiryTime'."));
     }
-    // Rotation keeps seven days' distance from both ends of a version's life.
+    // Rotation keeps its distance from both ends of a version's life.
     let from_creation = match (member, expiry) {
         ("timeAfterCreate", _) => Some(days),
         (_, Some(expiry)) => Some(expiry - days),
         _ => None,
     };
     let too_close = kind == "Rotate"
-        && (from_creation.is_some_and(|d| d < 7) || expiry.is_some_and(|e| from_creation.is_some_and(|d| e - d < 7)));
+        && (from_creation.is_some_and(|d| d < least)
+            || expiry.is_some_and(|e| from_creation.is_some_and(|d| e - d < 7)));
     if too_close {
-        return Err(bad("Rotation must be at least 7 days after creation and at least 7 days before expiry."));
+        return Err(bad(format!(
+            "Rotation must be at least {least} days after creation and at least 7 days before expiry."
+        )));
     }
     Ok((kind, json!({ "trigger": { member: text }, "action": { "type": kind } })))
 }

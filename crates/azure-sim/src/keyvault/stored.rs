@@ -1,4 +1,4 @@
-//! Key material in the state file: PKCS#8 DER in base64. For `#[serde(with = "crate::keyvault::stored")]` on the shared
+//! Key material in the state file: PKCS#8 DER in base64, the bytes of AES keys. For `#[serde(with = "crate::keyvault::stored")]` on the shared
 //! pointer; the cryptography itself is `crypto`.
 
 use std::sync::Arc;
@@ -19,6 +19,8 @@ enum Stored {
     Rsa { hsm: bool, pkcs8: String },
     #[serde(rename = "EC")]
     Ec { hsm: bool, curve: Curve, pkcs8: String },
+    #[serde(rename = "oct-HSM")]
+    Oct { k: String },
 }
 
 /// Writes the private key.
@@ -28,6 +30,7 @@ pub(crate) fn serialize<S: Serializer>(material: &Arc<Material>, to: S) -> Resul
     match material.as_ref() {
         Material::Rsa { hsm, .. } => Stored::Rsa { hsm: *hsm, pkcs8 },
         Material::Ec { hsm, curve, .. } => Stored::Ec { hsm: *hsm, curve: *curve, pkcs8 },
+        Material::Oct { .. } => Stored::Oct { k: pkcs8 },
     }
     .serialize(to)
 }
@@ -38,6 +41,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Mate
     let material = match Stored::deserialize(from)? {
         Stored::Rsa { hsm, pkcs8 } => Material::rsa_from_pkcs8(&der(&pkcs8)?, hsm),
         Stored::Ec { hsm, curve, pkcs8 } => Material::ec_from_pkcs8(curve, &der(&pkcs8)?, hsm),
+        Stored::Oct { k } => Ok(Material::Oct { key: der(&k)? }),
     };
     material.map(Arc::new).map_err(|_| D::Error::custom("a private key is not PKCS#8 of its kind"))
 }

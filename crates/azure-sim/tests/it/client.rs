@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_sim::{Options, Propagation, Simulator};
+use arm_schemas::Watch;
+use azure_sim::{Exchange, Options, Propagation, Simulator};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ pub struct Lab {
     pub sim: Simulator,
     pub http: reqwest::Client,
     pub arm_token: String,
+    /// Holds everything that ARM takes and answers against Azure's published types.
+    pub schemas: Watch,
 }
 
 /// An answer, read whole.
@@ -82,16 +85,28 @@ pub fn options() -> Options {
 pub const ADMINISTRATOR: &str = "00482a5a-887f-4fb3-b363-3b7fe8e74483";
 pub const ENCRYPTION_USER: &str = "e147488a-f6f5-4113-8e2d-b22465e65bf6";
 
+/// What a simulator is to show everything to, so that ARM's bodies are held against Azure's published types.
+pub fn watched_by(schemas: &Watch) -> azure_sim::Observer {
+    let eye = schemas.eye();
+    Arc::new(move |e: &Exchange<'_>| {
+        if e.surface == "arm" {
+            eye.see(e.method, e.path, e.sent, e.status, e.answer);
+        }
+    })
+}
+
 impl Lab {
     pub async fn start() -> Self {
         Self::with(options()).await
     }
 
-    pub async fn with(options: Options) -> Self {
+    pub async fn with(mut options: Options) -> Self {
+        let schemas = Watch::new();
+        options.observer = Some(watched_by(&schemas));
         let sim = Simulator::start(options).await.expect("the simulator starts");
         sim.clock().freeze();
         let http = http(sim.ca_pem());
-        let mut lab = Self { sim, http, arm_token: String::new() };
+        let mut lab = Self { sim, http, arm_token: String::new(), schemas };
         lab.arm_token = lab.token("https://management.azure.com/.default").await;
         lab
     }
@@ -141,7 +156,9 @@ impl Lab {
         if let Some(body) = body {
             request = request.json(body);
         }
-        Ok(read(request.send().await?).await)
+        let answer = read(request.send().await?).await;
+        self.schemas.assert_clean();
+        Ok(answer)
     }
 
     /// A call to ARM; `?api-version=` is added where the path has no query.

@@ -53,7 +53,7 @@ async fn arm_refuses_wrong_requests() {
         ),
         ("GET", format!("{group}/providers/Microsoft.KeyVault/wells/x"), None, 404, "InvalidResourceType"),
         ("GET", format!("{group}/providers/Contoso.Things/x/y"), None, 404, "InvalidResourceNamespace"),
-        ("GET", format!("{group}/providers/Microsoft.Sql/servers/y"), None, 501, "NotPlayedBySimulator"),
+        ("GET", format!("{group}/providers/Microsoft.Web/sites/y"), None, 501, "NotPlayedBySimulator"),
         ("GET", other.clone(), None, 404, "ResourceNotFound"),
         ("PUT", vault.clone(), prop("enablePurgeProtection", json!(false)), 400, "BadRequest"),
         ("PUT", other.clone(), prop("enablePurgeProtection", json!(false)), 400, "BadRequest"),

@@ -1,0 +1,1 @@
+"""What the tests share. Nothing here knows the simulator's code: it knows Azure's clients and the control API."""
