@@ -321,7 +321,10 @@ class Service:
 
 def at(value, pointer):
     for part in pointer.split("/")[1:]:
-        value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            value = value[int(part)] if part.isdigit() and int(part) < len(value) else None
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
@@ -359,8 +362,9 @@ def is_under_key(service, resource):
     """Whether the read-back still names the key."""
     entry = service.entry["readBack"]
     enabled = entry.get("enabledWhen", "")
-    if "keySource" in entry and enabled and " " not in enabled:
-        return at(resource, entry["keySource"]) == enabled
+    told = next((name for name in ("keySource", "status") if name in entry), None)
+    if told and enabled and " " not in enabled:
+        return at(resource, entry[told]) == enabled
     return any(
         str(at(resource, entry[name]) or "").find(service.values["{keyName}"]) >= 0
         for name in ("keyUrl", "keyName")

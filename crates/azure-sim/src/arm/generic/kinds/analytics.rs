@@ -13,7 +13,6 @@ pub(super) const KINDS: &[Kind] = &[
         naming: Naming::of(3, 64, "-_"),
         identities: Identities::NONE,
         patch_ignores: &["/properties", "/sku"],
-        sticky: &["/properties/encryption", "/properties/parameters/encryption"],
         guard: hooks::databricks,
         cmk: &[
             Cmk {
