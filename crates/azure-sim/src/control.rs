@@ -1,16 +1,21 @@
 //! The control API under `/_sim/` of the ARM origin: clock, lags, faults, journal, state. From loopback only, without a
 //! token; its requests are not in the journal. Documented in the crate's README.
 
+use std::sync::PoisonError;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::arm::registration;
 use crate::faults::Rule;
 use crate::http::{Call, Failure, Outcome, Reply};
 use crate::journal::Filter;
 use crate::propagation::Propagation;
 use crate::snapshot;
 use crate::state::Shared;
+use crate::throttle::Throttling;
+use crate::tuning::Tuning;
 
 pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
     if !call.peer.is_loopback() {
@@ -26,7 +31,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         ("POST", ["clock"]) => set_clock(shared, call),
         ("GET", ["propagation"]) => shared.world(|w| as_reply(&w.propagation)),
         ("PUT", ["propagation"]) => {
-            let to: Propagation = body(call)?;
+            let to = propagation(call)?;
             shared.world(|w| {
                 w.propagation = to;
                 as_reply(&w.propagation)
@@ -37,6 +42,15 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
             shared.world(|w| w.settle(now));
             Ok(Reply::empty(204))
         }
+        ("GET", ["throttling"]) => as_reply(&shared.throttle.limits()),
+        ("PUT", ["throttling"]) => {
+            shared.throttle.set(body::<Throttling>(call)?);
+            as_reply(&shared.throttle.limits())
+        }
+        ("GET", ["options"]) => as_reply(&shared.tuning()),
+        ("PUT", ["options"]) => set_tuning(shared, call),
+        ("GET", ["registrations"]) => Ok(Reply::ok(shared.world(|w| registration::states(w, call.now)))),
+        ("PUT", ["registrations"]) => set_registrations(shared, call),
         ("GET", ["network"]) => Ok(standpoint(shared)),
         ("PUT", ["network"]) => stand(shared, call),
         ("GET", ["faults"]) => as_reply(&shared.faults.list()),
@@ -54,7 +68,9 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         }
         ("GET", ["journal"]) => {
             let filter = filter_of_query(call)?;
-            as_reply(&shared.journal.find(&filter))
+            let entries = shared.journal.find(&filter);
+            let last = shared.journal.last_seq();
+            as_reply(&entries).map(|r| r.with("x-sim-last-seq", last.to_string()))
         }
         ("DELETE", ["journal"]) => {
             shared.journal.clear();
@@ -80,7 +96,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         _ => Err(Failure::new(
             404,
             "NoSuchControl",
-            "Known: clock, propagation, settle, network, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
+            "Known: clock, propagation, settle, throttling, options, registrations, network, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
         )),
     }
 }
@@ -129,6 +145,50 @@ fn set_clock(shared: &Shared, call: &Call) -> Outcome {
     Ok(clock(shared))
 }
 
+/// All lags, or the name of a preset as a JSON string.
+fn propagation(call: &Call) -> Result<Propagation, Failure> {
+    let sent: Value = body(call)?;
+    let wrong = |why: String| Failure::new(400, "BadControlRequest", why);
+    match sent.as_str() {
+        Some(name) => Propagation::preset(name).ok_or_else(|| wrong(format!("There is no preset '{name}'."))),
+        None => serde_json::from_value(sent).map_err(|e| wrong(e.to_string())),
+    }
+}
+
+/// Sets the settings named; the others stay.
+fn set_tuning(shared: &Shared, call: &Call) -> Outcome {
+    let wrong = |why: String| Failure::new(400, "BadControlRequest", why);
+    let changes: serde_json::Map<String, Value> = body(call)?;
+    let mut tuning = shared.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = serde_json::to_value(&*tuning).map_err(|e| wrong(e.to_string()))?;
+    if let Value::Object(all) = &mut all {
+        all.extend(changes);
+    }
+    let to: Tuning = serde_json::from_value(all).map_err(|e| wrong(e.to_string()))?;
+    if !(0.0..=1e9).contains(&to.lro_seconds) || to.page_size == 0 {
+        return Err(wrong("lroSeconds must be from 0 to 1e9, pageSize at least 1.".to_owned()));
+    }
+    *tuning = to;
+    as_reply(&*tuning)
+}
+
+/// `{"Microsoft.Storage": false}`: registered or not, at once.
+fn set_registrations(shared: &Shared, call: &Call) -> Outcome {
+    let changes: std::collections::BTreeMap<String, bool> = body(call)?;
+    shared.world(|w| {
+        for (namespace, registered) in &changes {
+            if !registration::set(w, namespace, *registered, call.now) {
+                return Err(Failure::new(
+                    400,
+                    "BadControlRequest",
+                    format!("'{namespace}' is no namespace of this cloud, or one that is always registered."),
+                ));
+            }
+        }
+        Ok(Reply::ok(registration::states(w, call.now)))
+    })
+}
+
 /// Where callers without a public address stand.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -162,7 +222,9 @@ fn filter_of_query(call: &Call) -> Result<Filter, Failure> {
     let mut map = serde_json::Map::new();
     for (name, value) in &call.query {
         let typed = match name.as_str() {
-            "status" | "after" | "limit" => value.parse::<u64>().map(Value::from).ok(),
+            "status" | "statusFrom" | "statusTo" | "after" | "before" | "first" | "limit" => {
+                value.parse::<u64>().map(Value::from).ok()
+            }
             "mutating" | "changed" => value.parse::<bool>().map(Value::from).ok(),
             _ => Some(value.clone().into()),
         };
@@ -186,6 +248,9 @@ struct Statement {
 
 fn assert(shared: &Shared, call: &Call) -> Outcome {
     let statement: Statement = body(call)?;
+    if statement.exactly.is_none() && statement.at_least.is_none() && statement.at_most.is_none() {
+        return Err(Failure::new(400, "BadControlRequest", "Say exactly, atLeast or atMost."));
+    }
     let count = shared.journal.count(&statement.filter);
     let holds = statement.exactly.is_none_or(|n| count == n)
         && statement.at_least.is_none_or(|n| count >= n)

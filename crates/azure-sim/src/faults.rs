@@ -1,12 +1,17 @@
-//! Fault rules: which requests go wrong, and how. A rule looks at method, host and path only, so it works on every
-//! surface alike. Carrying the fault out is the pipeline's work.
+//! Fault rules: which requests go wrong, and how. A rule looks at what every surface has alike: method, host, path, query and
+//! the object id in the bearer token. Carrying the fault out is the pipeline's work.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::glob;
+use crate::http::Call;
 
 /// One rule. A request that matches counts as seen; after `skip` of them the rule fires, at most `times` times.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +29,18 @@ pub struct Rule {
     /// A pattern for the path without query.
     #[serde(default)]
     pub path: Option<String>,
+    /// A pattern for the query as sent, without the question mark.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// A pattern for the value of `api-version`.
+    #[serde(default)]
+    pub api_version: Option<String>,
+    /// The caller's object id or application id, as its bearer token says (the token is not verified for this).
+    #[serde(default)]
+    pub principal: Option<String>,
+    /// How likely the rule is to fire when it could, from 0 to 1, by the seeded chance; absent means always.
+    #[serde(default)]
+    pub probability: Option<f64>,
     /// How many matching requests go through before the rule fires.
     #[serde(default)]
     pub skip: u32,
@@ -72,6 +89,20 @@ pub enum Action {
     CutBefore,
     /// Do the work, then close the connection without an answer.
     CutAfter,
+    /// Do the work, then send the answer's body little by little over this time, in real time, at most ten minutes.
+    SlowBody {
+        /// Milliseconds until the last byte.
+        millis: u64,
+    },
+    /// Do the work, announce the whole answer, and close the connection in the middle of its body.
+    TruncatedBody,
+    /// Do the work, then answer a body that is cut in half but otherwise in order: not JSON any more.
+    MalformedJson,
+    /// Do the work, then send the answer under another content type.
+    WrongContentType {
+        /// The content type to send.
+        content_type: String,
+    },
     /// The long-running operation that this request starts ends in failure.
     LroFail {
         /// The error code that the operation ends with.
@@ -79,6 +110,21 @@ pub enum Action {
         /// Its message.
         #[serde(default)]
         message: String,
+    },
+    /// The same, after this long.
+    LroFailAfter {
+        /// Seconds of the simulator's clock.
+        seconds: f64,
+        /// The error code that the operation ends with.
+        code: String,
+        /// Its message.
+        #[serde(default)]
+        message: String,
+    },
+    /// The long-running operation that this request starts takes this long.
+    LroTakes {
+        /// Seconds of the simulator's clock.
+        seconds: f64,
     },
     /// The long-running operation that this request starts never ends.
     LroNeverEnds,
@@ -97,6 +143,10 @@ impl Rule {
             method: (method != "*").then(|| method.to_owned()),
             host: None,
             path: Some(path.to_owned()),
+            query: None,
+            api_version: None,
+            principal: None,
+            probability: None,
             skip: 0,
             times: None,
             action,
@@ -126,20 +176,59 @@ impl Rule {
         self
     }
 
-    fn matches(&self, method: &str, host: &str, path: &str) -> bool {
-        self.method.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(method))
-            && self.host.as_ref().is_none_or(|h| glob::matches(h, host))
-            && self.path.as_ref().is_none_or(|p| glob::matches(p, path))
+    fn matches(&self, seen: &Seen<'_>) -> bool {
+        let like = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|p| glob::matches(p, text));
+        self.method.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(seen.method))
+            && like(&self.host, seen.host)
+            && like(&self.path, seen.path)
+            && like(&self.query, seen.query)
+            && self.api_version.as_ref().is_none_or(|v| seen.api_version.is_some_and(|have| glob::matches(v, have)))
+            && self.principal.as_ref().is_none_or(|p| {
+                seen.bearer.and_then(callers).is_some_and(|ids| ids.iter().any(|i| i.eq_ignore_ascii_case(p)))
+            })
     }
 
-    fn fires(&mut self) -> bool {
+    fn fires(&mut self, chance: &mut StdRng) -> bool {
         self.seen = self.seen.saturating_add(1);
-        let due = self.seen > self.skip && self.times.is_none_or(|t| self.fired < t);
+        let due = self.seen > self.skip
+            && self.times.is_none_or(|t| self.fired < t)
+            && self.probability.is_none_or(|p| chance.random::<f64>() < p);
         if due {
             self.fired += 1;
         }
         due
     }
+}
+
+/// What rules look at in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub api_version: Option<&'a str>,
+    pub bearer: Option<&'a str>,
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(call: &'a Call) -> Self {
+        Self {
+            method: call.method.as_str(),
+            host: &call.host,
+            path: &call.path,
+            query: &call.raw_query,
+            api_version: call.param("api-version"),
+            bearer: call.bearer(),
+        }
+    }
+}
+
+/// Object id and application id in a token, unverified.
+fn callers(token: &str) -> Option<Vec<String>> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    Some(["oid", "appid", "azp"].iter().filter_map(|c| claims[*c].as_str().map(str::to_owned)).collect())
 }
 
 /// Simplest error action: a status with a code.
@@ -174,15 +263,32 @@ pub(crate) struct Verdict {
 }
 
 /// A shared handle on the fault rules.
-#[derive(Clone, Debug, Default)]
-pub struct Faults(Arc<Mutex<Vec<Rule>>>);
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    rules: Vec<Rule>,
+    chance: StdRng,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::seeded(1)
+    }
+}
 
 /// More rules than this are refused.
 const MOST_RULES: usize = 1000;
 
 impl Faults {
+    /// No rules, and chance of its own.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State { rules: Vec::new(), chance: StdRng::seed_from_u64(seed) })))
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut Vec<Rule>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).rules)
     }
 
     /// Adds a rule, or replaces the one of the same id, and returns its id. Rules are asked in the order added; the first
@@ -228,23 +334,23 @@ impl Faults {
         self.with(|rules| rules.iter().find(|r| r.id == id).map_or(0, |r| r.fired))
     }
 
-    pub(crate) fn decide(&self, method: &str, host: &str, path: &str) -> Verdict {
-        self.with(|rules| {
-            let mut verdict = Verdict::default();
-            for rule in rules.iter_mut() {
-                if !rule.matches(method, host, path) || !rule.fires() {
-                    continue;
-                }
-                if let Action::Delay { millis } = rule.action {
-                    verdict.delay_millis = verdict.delay_millis.saturating_add(millis);
-                } else {
-                    verdict.rule = Some((rule.id.clone(), rule.action.clone()));
-                    break;
-                }
+    pub(crate) fn decide(&self, request: Seen<'_>) -> Verdict {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { rules, chance } = &mut *state;
+        let mut verdict = Verdict::default();
+        for rule in rules.iter_mut() {
+            if !rule.matches(&request) || !rule.fires(chance) {
+                continue;
             }
-            verdict.delay_millis = verdict.delay_millis.min(600_000);
-            verdict
-        })
+            if let Action::Delay { millis } = rule.action {
+                verdict.delay_millis = verdict.delay_millis.saturating_add(millis);
+            } else {
+                verdict.rule = Some((rule.id.clone(), rule.action.clone()));
+                break;
+            }
+        }
+        verdict.delay_millis = verdict.delay_millis.min(600_000);
+        verdict
     }
 }
 
@@ -252,15 +358,31 @@ impl Faults {
 mod tests {
     use super::*;
 
+    fn seen<'a>(method: &'a str, host: &'a str, path: &'a str) -> Seen<'a> {
+        Seen { method, host, path, ..Seen::default() }
+    }
+
+    #[test]
+    fn chance_is_seeded_and_near_its_probability() {
+        let run = |seed: u64| -> Vec<bool> {
+            let faults = Faults::seeded(seed);
+            faults.add(Rule { probability: Some(0.3), ..Rule::always("*", "*", Action::CutBefore) });
+            (0..1000).map(|_| faults.decide(seen("GET", "h", "/")).rule.is_some()).collect()
+        };
+        assert_eq!(run(5), run(5));
+        let fired = run(5).into_iter().filter(|f| *f).count();
+        assert!((240..360).contains(&fired), "{fired}");
+    }
+
     #[test]
     fn skip_then_times_then_nothing() {
         let faults = Faults::default();
         let id =
             faults.add(Rule::always("PUT", "*/vaults/*", status(500, "X")).skip(1).times(2)).expect("there is room");
-        let fired: Vec<bool> = (0..5).map(|_| faults.decide("put", "h", "/a/Vaults/b").rule.is_some()).collect();
+        let fired: Vec<bool> = (0..5).map(|_| faults.decide(seen("put", "h", "/a/Vaults/b")).rule.is_some()).collect();
         assert_eq!(fired, [false, true, true, false, false]);
         assert_eq!(faults.fired(&id), 2);
-        assert!(faults.decide("GET", "h", "/a/vaults/b").rule.is_none());
+        assert!(faults.decide(seen("GET", "h", "/a/vaults/b")).rule.is_none());
     }
 
     #[test]
@@ -269,7 +391,7 @@ mod tests {
         faults.add(Rule::always("*", "*", Action::Delay { millis: 5 }));
         faults.add(Rule::always("*", "*", Action::Delay { millis: 6 }));
         faults.add(Rule::always("*", "*", Action::CutBefore).host("login.*"));
-        let verdict = faults.decide("GET", "login.localhost", "/x");
+        let verdict = faults.decide(seen("GET", "login.localhost", "/x"));
         assert_eq!(verdict.delay_millis, 11);
         assert!(matches!(verdict.rule, Some((_, Action::CutBefore))));
     }

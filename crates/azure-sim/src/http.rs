@@ -12,6 +12,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::faults::Action;
+use crate::throttle::Remains;
+
 /// A request, read whole.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -34,6 +37,8 @@ pub(crate) struct Call {
     pub request_id: Uuid,
     pub correlation_id: String,
     pub lro_fault: Option<LroFault>,
+    /// What ARM's throttling left to the caller; unset on requests that it does not count.
+    pub remains: OnceLock<Remains>,
     pub changed: AtomicBool,
     pub principal: OnceLock<String>,
 }
@@ -41,8 +46,30 @@ pub(crate) struct Call {
 /// What a fault rule does to the long-running operation that this request starts.
 #[derive(Clone, Debug)]
 pub(crate) enum LroFault {
-    Fail { code: String, message: String },
+    /// Ends in failure, after the usual time or after these seconds.
+    Fail {
+        code: String,
+        message: String,
+        after: Option<f64>,
+    },
+    /// Ends well, after these seconds.
+    Takes {
+        seconds: f64,
+    },
     NeverEnds,
+}
+
+impl LroFault {
+    /// `None` for actions that leave operations alone.
+    pub fn of(action: Action) -> Option<Self> {
+        match action {
+            Action::LroFail { code, message } => Some(Self::Fail { code, message, after: None }),
+            Action::LroFailAfter { seconds, code, message } => Some(Self::Fail { code, message, after: Some(seconds) }),
+            Action::LroTakes { seconds } => Some(Self::Takes { seconds }),
+            Action::LroNeverEnds => Some(Self::NeverEnds),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) type Outcome = Result<Reply, Failure>;
@@ -143,6 +170,10 @@ pub(crate) struct Refused {
     pub inner: Option<&'static str>,
     /// ARM's `target`.
     pub target: Option<String>,
+    /// ARM's `details`.
+    pub details: Vec<Value>,
+    /// ARM's `additionalInfo`.
+    pub info: Vec<Value>,
     pub headers: Vec<(&'static str, String)>,
     /// Headers that a fault rule adds.
     pub extra: Vec<(String, String)>,
@@ -174,6 +205,8 @@ impl Failure {
             message: message.into(),
             inner: None,
             target: None,
+            details: Vec::new(),
+            info: Vec::new(),
             headers: Vec::new(),
             extra: Vec::new(),
             body: None,
@@ -225,6 +258,24 @@ impl Failure {
         self
     }
 
+    /// One more entry of `details`.
+    #[must_use]
+    pub fn detail(mut self, code: &str, message: &str, target: Option<&str>) -> Self {
+        let mut detail = json!({ "code": code, "message": message });
+        if let Some(target) = target {
+            detail["target"] = target.into();
+        }
+        self.details.push(detail);
+        self
+    }
+
+    /// One more entry of `additionalInfo`.
+    #[must_use]
+    pub fn additional(mut self, kind: &str, info: Value) -> Self {
+        self.info.push(json!({ "type": kind, "info": info }));
+        self
+    }
+
     /// Code for the journal: the outer code, with the inner one behind a slash.
     pub fn journal_code(&self) -> String {
         match self.inner {
@@ -245,6 +296,12 @@ impl Failure {
         }
         if let Some(inner) = self.inner {
             error.insert("innererror".into(), json!({ "code": inner }));
+        }
+        if !self.details.is_empty() {
+            error.insert("details".into(), self.details.clone().into());
+        }
+        if !self.info.is_empty() {
+            error.insert("additionalInfo".into(), self.info.clone().into());
         }
         json!({ "error": error })
     }

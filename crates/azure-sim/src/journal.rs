@@ -60,8 +60,14 @@ pub struct Filter {
     pub host: Option<String>,
     /// A path pattern with `*`.
     pub path: Option<String>,
+    /// A pattern for the query with `*`.
+    pub query: Option<String>,
     /// The status answered.
     pub status: Option<u16>,
+    /// The lowest status.
+    pub status_from: Option<u16>,
+    /// The highest status.
+    pub status_to: Option<u16>,
     /// The error code, as in the entry.
     pub code: Option<String>,
     /// The caller's object id.
@@ -70,8 +76,26 @@ pub struct Filter {
     pub mutating: Option<bool>,
     /// Only requests that changed something, or only those that did not.
     pub changed: Option<bool>,
+    /// The correlation id.
+    pub correlation_id: Option<String>,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<String>,
+    /// The fault rule that fired; `*` for any.
+    pub fault: Option<String>,
+    /// SHA-256 of the body in hex.
+    pub body_sha256: Option<String>,
+    /// Only entries of this time and later.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub since: Option<OffsetDateTime>,
+    /// Only entries of this time and earlier.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub until: Option<OffsetDateTime>,
     /// Only entries after this position.
     pub after: Option<u64>,
+    /// Only entries before this position.
+    pub before: Option<u64>,
+    /// At most this many, the oldest ones: a page, of which the last position is the next page's `after`.
+    pub first: Option<usize>,
     /// At most this many, the newest ones.
     pub limit: Option<usize>,
 }
@@ -89,12 +113,22 @@ impl Filter {
             && same(&self.method, &entry.method)
             && like(&self.host, &entry.host)
             && like(&self.path, &entry.path)
+            && like(&self.query, &entry.query)
+            && self.status_from.is_none_or(|s| s <= entry.status)
+            && self.status_to.is_none_or(|s| s >= entry.status)
+            && same(&self.correlation_id, &entry.correlation_id)
+            && same_or_absent(&self.client_request_id, entry.client_request_id.as_deref())
+            && same_or_absent(&self.body_sha256, entry.body_sha256.as_deref())
+            && self.fault.as_ref().is_none_or(|f| entry.fault.as_ref().is_some_and(|have| glob::matches(f, have)))
+            && self.since.is_none_or(|t| entry.time >= t)
+            && self.until.is_none_or(|t| entry.time <= t)
             && self.status.is_none_or(|s| s == entry.status)
             && same_or_absent(&self.code, entry.code.as_deref())
             && same_or_absent(&self.principal, entry.principal.as_deref())
             && self.mutating.is_none_or(|m| m == entry.mutating)
             && self.changed.is_none_or(|c| c == entry.changed)
             && self.after.is_none_or(|a| entry.seq > a)
+            && self.before.is_none_or(|b| entry.seq < b)
     }
 }
 
@@ -135,7 +169,11 @@ impl Journal {
 
     /// The entries that match, oldest first.
     pub fn find(&self, filter: &Filter) -> Vec<Entry> {
+        let first = filter.first.unwrap_or(usize::MAX);
         self.with(|ring| {
+            if filter.limit.is_none() {
+                return ring.entries.iter().filter(|e| filter.matches(e)).take(first).cloned().collect();
+            }
             let mut found: Vec<Entry> = ring
                 .entries
                 .iter()
@@ -145,6 +183,7 @@ impl Journal {
                 .cloned()
                 .collect();
             found.reverse();
+            found.truncate(first);
             found
         })
     }

@@ -22,6 +22,8 @@ pub mod faults;
 pub mod journal;
 pub mod options;
 pub mod propagation;
+pub mod throttle;
+pub mod tuning;
 
 mod arm;
 mod chance;
@@ -34,7 +36,9 @@ mod hsm;
 mod http;
 mod keyvault;
 mod persist;
+mod mangle;
 mod pipeline;
+mod policy;
 mod rbac;
 mod server;
 mod snapshot;
@@ -59,6 +63,8 @@ pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;
 pub use propagation::{Lag, Propagation};
+pub use throttle::{Bucket, Throttling};
+pub use tuning::Tuning;
 
 use options::Addresses;
 use state::{Shared, World};
@@ -139,12 +145,14 @@ impl Simulator {
         let shared = Arc::new(Shared {
             world: Mutex::new(world),
             journal: Journal::new(options.journal_capacity),
-            faults: Faults::default(),
+            faults: Faults::seeded(options.seed),
             addresses: Addresses {
                 suffix: options.suffix.clone(),
                 port: options.public_port.unwrap_or_else(|| address.port()),
             },
             clock,
+            throttle: throttle::Throttle::new(options.throttling.clone()),
+            tuning: Mutex::new(Tuning::of(&options)),
             options,
             signer,
             dirty: AtomicBool::new(true),
@@ -264,6 +272,16 @@ impl Simulator {
     /// Sets the lags of changes made from now on; what is on its way keeps its time.
     pub fn set_propagation(&self, propagation: Propagation) {
         self.shared.world(|w| w.propagation = propagation);
+    }
+
+    /// The throttling limits in force.
+    pub fn throttling(&self) -> Throttling {
+        self.shared.throttle.limits()
+    }
+
+    /// Sets the throttling limits; all buckets are full again.
+    pub fn set_throttling(&self, limits: Throttling) {
+        self.shared.throttle.set(limits);
     }
 
     /// Where callers without a public address of their own stand: in the subnet of this id, or on the Internet. From a

@@ -1,11 +1,11 @@
 //! The simulator as a program: command line in, addresses out, runs until interrupted.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use azure_sim::{Lag, Options, Propagation, Simulator};
+use azure_sim::{Lag, Options, Propagation, Rule, Simulator, Throttling};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -31,9 +31,21 @@ struct Arguments {
     /// Seconds until a role assignment is enforced; without it, 2 to 8.
     #[arg(long, env = "AZURE_SIM_GRANT_SECONDS")]
     grant_seconds: Option<f64>,
-    /// Everything becomes visible at once.
-    #[arg(long)]
+    /// Lags of changes: `azure` (documented, heavy-tailed), `short`, `instant`, or a JSON file as for the control API.
+    #[arg(long, default_value = "short", env = "AZURE_SIM_PROPAGATION")]
+    propagation: String,
+    /// Everything becomes visible at once; the same as `--propagation instant`.
+    #[arg(long, conflicts_with = "propagation")]
     instant: bool,
+    /// JSON file with a list of fault rules, each as for the control API.
+    #[arg(long, env = "AZURE_SIM_FAULTS")]
+    faults: Option<PathBuf>,
+    /// Do not throttle requests to Azure Resource Manager.
+    #[arg(long)]
+    no_throttling: bool,
+    /// Namespace that is not registered at start; can be given more than once.
+    #[arg(long = "unregistered")]
+    unregistered: Vec<String>,
     /// Seconds that a long-running operation takes.
     #[arg(long, default_value_t = 2, env = "AZURE_SIM_LRO_SECONDS")]
     lro_seconds: u64,
@@ -52,8 +64,22 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn options(self) -> Options {
-        let mut propagation = if self.instant { Propagation::instant() } else { Propagation::default() };
+    /// The lags asked for, by name or from a file.
+    fn propagation(&self) -> Result<Propagation, String> {
+        if self.instant {
+            return Ok(Propagation::instant());
+        }
+        match Propagation::preset(&self.propagation) {
+            Some(preset) => Ok(preset),
+            None => read_json(Path::new(&self.propagation)),
+        }
+    }
+
+    fn rules(&self) -> Result<Vec<Rule>, String> {
+        self.faults.as_deref().map_or_else(|| Ok(Vec::new()), read_json)
+    }
+
+    fn options(self, mut propagation: Propagation) -> Options {
         if let Some(seconds) = self.grant_seconds {
             propagation.grant = Lag::seconds(seconds);
         }
@@ -69,9 +95,17 @@ impl Arguments {
             lro_duration: Duration::from_secs(self.lro_seconds),
             hsm_lro: Duration::from_secs(self.hsm_lro_seconds),
             client_address: self.client_address,
+            throttling: if self.no_throttling { Throttling::off() } else { Throttling::default() },
+            unregistered: self.unregistered,
             ..Options::default()
         }
     }
+}
+
+/// A JSON file, or in words why it cannot be read.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 #[tokio::main]
@@ -80,13 +114,26 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
     let dir = arguments.state_dir.clone();
-    let sim = match Simulator::start(arguments.options()).await {
+    let (propagation, rules) = match (arguments.propagation(), arguments.rules()) {
+        (Ok(propagation), Ok(rules)) => (propagation, rules),
+        (Err(error), _) | (_, Err(error)) => {
+            eprintln!("azure-sim: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let sim = match Simulator::start(arguments.options(propagation)).await {
         Ok(sim) => sim,
         Err(error) => {
             eprintln!("azure-sim: {error}");
             return ExitCode::FAILURE;
         }
     };
+    for rule in rules {
+        if sim.faults().add(rule).is_none() {
+            eprintln!("azure-sim: too many fault rules");
+            return ExitCode::FAILURE;
+        }
+    }
     println!("ARM     {}", sim.arm_url());
     println!("login   {}", sim.login_url());
     println!("vaults  https://{{name}}.{}", sim.vault_suffix());

@@ -10,6 +10,7 @@ use crate::exchange::Observer;
 use crate::keyvault::holder::{At, Zone};
 use crate::propagation::Propagation;
 use crate::storage::{Endpoint, SERVICES};
+use crate::throttle::Throttling;
 
 /// Everything that can be chosen at start. `Options::default()` gives a simulator on a free loopback port with fixed ids.
 #[derive(Clone)]
@@ -60,6 +61,14 @@ pub struct Options {
     pub fast_keys: bool,
     /// How many requests the journal keeps.
     pub journal_capacity: usize,
+    /// ARM's throttling; the published figures unless set.
+    pub throttling: Throttling,
+    /// Namespaces that are not registered in the subscription at start; all others are.
+    pub unregistered: Vec<String>,
+    /// Items on one page of an ARM list.
+    pub page_size: usize,
+    /// Role assignments that the subscription takes; Azure's 4000 unless set.
+    pub role_assignment_limit: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,
     /// Is shown every request with its answer, bodies included: for tests.
@@ -91,6 +100,10 @@ impl Default for Options {
             client_address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
             fast_keys: false,
             journal_capacity: 100_000,
+            throttling: Throttling::default(),
+            unregistered: Vec::new(),
+            page_size: 1000,
+            role_assignment_limit: 4000,
             start_at: None,
             observer: None,
         }

@@ -13,13 +13,13 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::exchange::{Exchange, Observer};
-use crate::faults::Action;
+use crate::faults::{Action, Seen};
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
 use crate::keyvault::holder::{At, Zone};
 use crate::state::Shared;
 use crate::storage::Endpoint;
-use crate::{arm, control, entra, keyvault, storage};
+use crate::{arm, control, entra, keyvault, mangle, storage};
 
 /// Largest body taken.
 const MOST_BODY: usize = 4 * 1024 * 1024;
@@ -105,6 +105,7 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
         headers: parts.headers,
         host,
         lro_fault: None,
+        remains: OnceLock::new(),
         changed: AtomicBool::new(false),
         principal: OnceLock::new(),
     };
@@ -141,7 +142,11 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     if cut {
         return Err(Cut);
     }
-    Ok(respond(&call, &surface, &outcome.outcome, shared))
+    let response = respond(&call, &surface, &outcome.outcome, shared);
+    Ok(match outcome.mangle {
+        Some(mangle) => mangle.apply(response, &call).await,
+        None => response,
+    })
 }
 
 /// Whatever came of it, a request that is more than a look may have changed what the state file holds.
@@ -173,16 +178,18 @@ struct Served {
     outcome: Outcome,
     fault: Option<String>,
     cut: bool,
+    /// What is done to the finished answer.
+    mangle: Option<mangle::Mangle>,
 }
 
 impl Served {
     fn answered(outcome: Outcome, fault: Option<String>) -> Self {
-        Self { outcome, fault, cut: false }
+        Self { outcome, fault, cut: false, mangle: None }
     }
 }
 
 async fn serve(shared: &Shared, surface: &Surface, call: &mut Call) -> Served {
-    let verdict = shared.faults.decide(call.method.as_str(), &call.host, &call.path);
+    let verdict = shared.faults.decide(Seen::of(call));
     if verdict.delay_millis > 0 {
         #[expect(clippy::disallowed_methods, reason = "a fault rule asked for this delay, in real time")]
         tokio::time::sleep(Duration::from_millis(verdict.delay_millis)).await;
@@ -194,14 +201,18 @@ async fn serve(shared: &Shared, surface: &Surface, call: &mut Call) -> Served {
     let rule = Some(rule);
     match action {
         Action::Delay { .. } => Served::answered(dispatch(shared, surface, call).await, rule),
-        Action::CutBefore => Served { outcome: Err(Failure::new(0, "CutBefore", "")), fault: rule, cut: true },
-        Action::CutAfter => Served { outcome: dispatch(shared, surface, call).await, fault: rule, cut: true },
-        Action::LroFail { code, message } => {
-            call.lro_fault = Some(LroFault::Fail { code, message });
-            Served::answered(dispatch(shared, surface, call).await, rule)
+        Action::CutBefore => {
+            Served { outcome: Err(Failure::new(0, "CutBefore", "")), fault: rule, cut: true, mangle: None }
         }
-        Action::LroNeverEnds => {
-            call.lro_fault = Some(LroFault::NeverEnds);
+        Action::CutAfter => {
+            Served { outcome: dispatch(shared, surface, call).await, fault: rule, cut: true, mangle: None }
+        }
+        Action::SlowBody { .. } | Action::TruncatedBody | Action::MalformedJson | Action::WrongContentType { .. } => {
+            let mangle = mangle::Mangle::of(action);
+            Served { mangle, ..Served::answered(dispatch(shared, surface, call).await, rule) }
+        }
+        Action::LroFail { .. } | Action::LroFailAfter { .. } | Action::LroTakes { .. } | Action::LroNeverEnds => {
+            call.lro_fault = LroFault::of(action);
             Served::answered(dispatch(shared, surface, call).await, rule)
         }
         Action::Status { status, code, message, retry_after, headers, after_effect } => {
@@ -359,13 +370,11 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             let stamp =
                 call.now.format(format_description!("[year][month][day]T[hour][minute][second]Z")).unwrap_or_default();
             add("x-ms-routing-request-id", format!("SIMULATOR:{stamp}:{id}"));
-            // Throttling is not played yet: the figures are those of an idle subscription.
-            let (kind, left) = match call.method.as_str() {
-                "GET" | "HEAD" => ("reads", 249),
-                "DELETE" => ("deletes", 199),
-                _ => ("writes", 199),
-            };
-            add(&format!("x-ms-ratelimit-remaining-subscription-{kind}"), left.to_string());
+            if let Some(remains) = call.remains.get() {
+                let (class, scope) = (remains.class.name(), if remains.tenant { "tenant" } else { "subscription" });
+                add(&format!("x-ms-ratelimit-remaining-{scope}-{class}"), remains.own.to_string());
+                add(&format!("x-ms-ratelimit-remaining-{scope}-global-{class}"), remains.global.to_string());
+            }
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }

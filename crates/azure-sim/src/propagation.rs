@@ -95,6 +95,10 @@ pub struct Propagation {
     pub key_delete: Lag,
     /// A recovered key, until `keys/{name}` shows it.
     pub key_recover: Lag,
+    /// A provider's `register` or `unregister`, until the namespace is in that state.
+    pub registration: Lag,
+    /// A policy assignment, until it is evaluated.
+    pub policy: Lag,
     /// Between two looks of a service at its customer-managed key. Azure documents minutes to hours; the default is
     /// shorter, so that one can wait for it.
     pub key_look: Lag,
@@ -115,12 +119,46 @@ impl Default for Propagation {
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            registration: Lag::Uniform { min: 2.0, max: 6.0 },
+            policy: Lag::Uniform { min: 1.0, max: 3.0 },
             key_look: Lag::Uniform { min: 3.0, max: 6.0 },
         }
     }
 }
 
 impl Propagation {
+    /// As slow as Azure is documented and reported to be, with heavy tails: grants take minutes and up to ten, policies up to
+    /// half an hour. Medians and spreads are the simulator's reading of those reports (UNVERIFIED), the longest times are
+    /// Azure's own words where it gives any.
+    pub fn azure() -> Self {
+        let tail = |median: f64, sigma: f64, max: f64| Lag::LogNormal { median, sigma, max };
+        Self {
+            grant: tail(90.0, 0.9, 600.0),
+            grant_removal: tail(90.0, 0.9, 600.0),
+            grant_read: tail(2.0, 0.8, 30.0),
+            principal: tail(15.0, 0.8, 300.0),
+            firewall: tail(20.0, 0.9, 300.0),
+            dns: tail(10.0, 0.7, 120.0),
+            arm_read: tail(1.0, 0.8, 30.0),
+            key_delete: tail(8.0, 0.4, 20.0),
+            key_recover: tail(11.0, 0.3, 20.0),
+            registration: tail(30.0, 0.6, 300.0),
+            hsm_grant: tail(5.0, 0.8, 60.0),
+            policy: tail(300.0, 0.7, 1800.0),
+            key_look: tail(1800.0, 0.7, 86_400.0),
+        }
+    }
+
+    /// One of `azure`, `short` (the default) and `instant`.
+    pub fn preset(name: &str) -> Option<Self> {
+        match name {
+            "azure" => Some(Self::azure()),
+            "short" => Some(Self::default()),
+            "instant" => Some(Self::instant()),
+            _ => None,
+        }
+    }
+
     /// A cloud in which everything is visible at once.
     pub fn instant() -> Self {
         Self {
@@ -134,6 +172,8 @@ impl Propagation {
             arm_read: Lag::None,
             key_delete: Lag::None,
             key_recover: Lag::None,
+            registration: Lag::None,
+            policy: Lag::None,
             key_look: Lag::None,
         }
     }

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::arm::generic::{self, resource::Resource, soft::Deleted};
+use crate::arm::governance::Governance;
 use crate::arm::identities::Identity;
 use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
@@ -29,6 +30,8 @@ use crate::propagation::{Due, Lag, Propagation};
 use crate::rbac::assignments::{Assignment, at_or_above};
 use crate::rbac::roles::{self, Role};
 use crate::storage::Storehouse;
+use crate::throttle::Throttle;
+use crate::tuning::Tuning;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -39,6 +42,9 @@ pub(crate) struct Shared {
     pub faults: Faults,
     pub options: Options,
     pub addresses: Addresses,
+    pub throttle: Throttle,
+    /// Beside the world, as what runs under the world's lock asks it too.
+    pub tuning: Mutex<Tuning>,
     pub signer: Arc<crate::entra::tokens::Signer>,
     /// Something changed since the state file was written.
     pub dirty: AtomicBool,
@@ -58,6 +64,11 @@ impl Shared {
             self.dirty.store(true, Ordering::Relaxed);
         }
         f(&mut world)
+    }
+
+    /// The settings in force.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
@@ -80,6 +91,7 @@ impl Shared {
             w.propagation = propagation;
         });
         self.dirty.store(true, Ordering::Relaxed);
+        self.throttle.refill();
         self.faults.clear();
         self.journal.clear();
     }
@@ -144,6 +156,8 @@ pub(crate) struct World {
     pub principals: BTreeMap<String, Principal>,
     /// By id.
     pub operations: BTreeMap<String, Operation>,
+    /// Registrations, locks, policies: what ARM keeps beside the resources.
+    pub governance: Governance,
     /// Virtual networks, private endpoints and where callers stand.
     pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
@@ -199,6 +213,7 @@ impl World {
             roles: roles::built_in(),
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
+            governance: Governance::new(&options.unregistered, now),
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: Chance::of(options.seed),
@@ -338,6 +353,7 @@ impl World {
         for v in self.vaults.values_mut() {
             v.settle(now);
         }
+        self.governance.settle(now);
         for h in self.hsms.values_mut() {
             h.settle(now);
         }

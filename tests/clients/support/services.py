@@ -30,6 +30,11 @@ BASES = {
     },
     "Microsoft.OperationalInsights/workspaces": {"location": "{location}", "properties": {"sku": {"name": "PerGB2018"}}},
 }
+NOT_SENT_BACK = {
+    # "Drop associatedWorkspaces from the body or the PUT is a 400": the note of the entry.
+    "Microsoft.OperationalInsights/clusters": ("associatedWorkspaces",),
+}
+"""Members of `properties` that answers show and a later PUT may not carry, though the published shape has them."""
 EXTENDS = {"Microsoft.SecurityInsights/onboardingStates": "Microsoft.OperationalInsights/workspaces"}
 """Types that hang on a resource of another type."""
 SINGLE = {"Microsoft.Sql/servers/encryptionProtector": "current", "Microsoft.Sql/managedInstances/encryptionProtector": "current"}
@@ -47,21 +52,20 @@ def _marked(value, marks):
     return any(mark in text for mark in marks)
 
 
-def without_key(body):
+def without_key(body, read_back):
     """The body of the same resource under Microsoft's key."""
     body = copy.deepcopy(body)
     body.pop("identity", None)
-
-    def strip(value):
-        if not isinstance(value, dict):
-            return value
-        return {k: strip(v) for k, v in value.items() if not _marked({k: v}, KEY_MARKS + IDENTITY_MARKS)}
-
-    properties = body.get("properties", {})
+    marks = KEY_MARKS + IDENTITY_MARKS
     body["properties"] = {
-        name: value for name, value in properties.items() if not _marked({name: value}, KEY_MARKS + IDENTITY_MARKS)
+        name: value for name, value in body.get("properties", {}).items() if not _marked({name: value}, marks)
     }
-    return strip(body)
+    # The word that says whose key it is may stand beside the key.
+    *path, last = read_back.get("keySource", "/none").split("/")[1:]
+    holder = at(body, "/" + "/".join(path)) if path else body
+    if isinstance(holder, dict) and last in holder and holder[last] == read_back.get("enabledWhen"):
+        del holder[last]
+    return body
 
 
 def merged(body, fragment):
@@ -164,7 +168,7 @@ class Service:
 
     def __init__(self, place, entry, key):
         self.place, self.entry, self.key, self.cloud = place, entry, key, place.cloud
-        self.granted = {place.identity.principal_id}
+        self.granted = set()
         self.paths = {}
         version_at = key.id.rindex("/")
         name = unique("svc")
@@ -193,6 +197,7 @@ class Service:
             "{image}": "registry.example/app:1",
             "{appId}": str(uuid.uuid4()),
         }
+        self.grant(place.identity.principal_id)
         self.grant_first_party()
 
     @property
@@ -220,7 +225,9 @@ class Service:
     def grant(self, principal_id):
         if principal_id not in self.granted:
             self.granted.add(principal_id)
-            self.cloud.grant(self.place.vault.id, principal_id, ENCRYPTION_USER)
+            role = self.entry["roles"]["keyVaultRbac"]["roleDefinitionId"]
+            if (principal_id, role) != (self.place.identity.principal_id, ENCRYPTION_USER):  # That one is there.
+                self.cloud.grant(self.place.vault.id, principal_id, role)
 
     def grant_first_party(self):
         """Azure's own application that reads the key for the service, where the entry names one."""
@@ -240,17 +247,35 @@ class Service:
     # Resources
 
     def base(self, arm_type):
-        body = BASES.get(arm_type)
-        if body is None:
-            made = [e["createBody"] for e in catalogue() if (e.get("createBody") or {}).get("armType") == arm_type]
-            if made and self.entry["createTimeOnly"] is True and arm_type == self.entry["armType"]:
-                return made[0]["body"]
-            # A disk encryption set always holds a key.
-            body = made[0]["body"] if arm_type.endswith("diskEncryptionSets") else without_key(made[0]["body"]) if made else {}
-            shape = Shape(arm_type).schema
-            if shape and "location" in shape["properties"]:
-                body = {"location": "{location}", **body}
+        """The body of a resource under Microsoft's key, or under a customer's where it cannot be without."""
+        if arm_type in BASES and arm_type != self.parent:
+            return BASES[arm_type]
+        made = [e for e in catalogue() if (e.get("createBody") or {}).get("armType") == arm_type]
+        whole = made[0]["createBody"]["body"] if made else {}
+        own = arm_type == self.entry["armType"]
+        # Scopes of accounts lie under the identity of an account that is under a key itself; a disk encryption set
+        # always holds one.
+        if arm_type.endswith("diskEncryptionSets") or arm_type == self.parent or own and self.entry["createTimeOnly"] is True:
+            return whole
+        body = without_key(whole, made[0]["readBack"]) if made else {}
+        members = (Shape(arm_type).schema or {}).get("properties", {})
+        if "location" in members:
+            body = {"location": "{location}", **body}
+        if "identity" in members and self.identity_first(arm_type):
+            body["identity"] = whole.get("identity", {"type": "SystemAssigned"})
         return body
+
+    @property
+    def parent(self):
+        """The type of the account that a scope lies in."""
+        return self.entry["armType"].rsplit("/", 1)[0] if self.entry["armType"].endswith("/encryptionScopes") else None
+
+    def identity_first(self, arm_type):
+        """Whether the resource has its identity from the start: no step on the way to the key brings one."""
+        if arm_type == self.entry["identityKinds"]["forKey"].get("onArmType"):
+            return True
+        brings = any("identity" in step["body"] for step in self.entry["configureMethod"]["steps"])
+        return arm_type == self.entry["armType"] and not brings and "FirstParty" not in self.entry["identityKinds"]["allowed"]
 
     def path(self, arm_type, api_version):
         """Where a resource of the type lies here; the ones it lies in are made if they are not there."""
@@ -300,6 +325,8 @@ class Service:
         if step.get("bodyIs", "").startswith("fragment"):
             path = self.ensure(arm_type, api_version)
             whole = Shape(arm_type).writable(self.cloud.read(path, api_version))
+            for member in NOT_SENT_BACK.get(arm_type, ()):
+                whole["properties"].pop(member, None)
             self.put(arm_type, path, api_version, merged(whole, self.fill(step["body"])))
             return
         suffix = self.fill(step["pathSuffix"]) if step.get("pathSuffix") else ""
@@ -343,6 +370,7 @@ def read_back(service, resource):
             # In the entries that have both, the value is that of keySource.
             if name in shown and (name == "keySource" or "keySource" not in shown):
                 expect(name, lambda v: v == enabled, repr(enabled))
+    expect("enabled", lambda v: v is True, True)
     expect("keyName", lambda v: values["{keyName}"] in v, values["{keyName}"])
     expect("vaultUri", lambda v: v.rstrip("/") == values["{vaultUri}"].rstrip("/"), values["{vaultUri}"])
     expect("keyUrl", lambda v: v.startswith(values["{keyUrlVersionless}"]), values["{keyUrlVersionless}"])
@@ -362,6 +390,8 @@ def is_under_key(service, resource):
     """Whether the read-back still names the key."""
     entry = service.entry["readBack"]
     enabled = entry.get("enabledWhen", "")
+    if "enabled" in entry:
+        return at(resource, entry["enabled"]) is True
     told = next((name for name in ("keySource", "status") if name in entry), None)
     if told and enabled and " " not in enabled:
         return at(resource, entry[told]) == enabled

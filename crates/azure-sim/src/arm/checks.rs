@@ -102,44 +102,6 @@ fn is_arm(shared: &Shared, audience: &str) -> bool {
         || audience == format!("https://{}:{port}", shared.addresses.suffix)
 }
 
-/// `YYYY-MM-DD` with an optional `-preview` or the like. Any such date is served: client SDKs run ahead of every list.
-pub(crate) fn api_version(call: &Call) -> Result<(), Failure> {
-    let Some(version) = call.param("api-version").filter(|v| !v.is_empty()) else {
-        return Err(Failure::new(
-            400,
-            "MissingApiVersionParameter",
-            "The api-version query parameter (?api-version=) is required for all requests.",
-        ));
-    };
-    if is_api_version(version) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        400,
-        "InvalidApiVersionParameter",
-        format!(
-            "The api-version '{version}' is invalid. The supported versions are of the form 'YYYY-MM-DD' and 'YYYY-MM-DD-preview'."
-        ),
-    ))
-}
-
-fn is_api_version(version: &str) -> bool {
-    let (date, suffix) = version.split_at_checked(10).unwrap_or((version, ""));
-    let parts: Vec<&str> = date.split('-').collect();
-    let [year, month, day] = parts.as_slice() else {
-        return false;
-    };
-    let number = |text: &str, len: usize, low: u32, high: u32| {
-        text.len() == len
-            && text.bytes().all(|b| b.is_ascii_digit())
-            && text.parse::<u32>().is_ok_and(|n| (low..=high).contains(&n))
-    };
-    number(year, 4, 2014, 2030)
-        && number(month, 2, 1, 12)
-        && number(day, 2, 1, 31)
-        && ["", "-preview", "-beta", "-alpha", "-privatepreview"].contains(&suffix.to_lowercase().as_str())
-}
-
 /// The one subscription, or 404.
 pub(crate) fn subscription_of(shared: &Shared, segments: &[String]) -> Result<(), Failure> {
     match segments {
@@ -272,24 +234,4 @@ pub(crate) fn tags(body: &Map<String, Value>) -> Result<Map<String, Value>, Fail
         }
     }
     Ok(tags)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_api_version;
-
-    #[test]
-    fn api_versions() {
-        for (version, good) in [
-            ("2026-02-01", true),
-            ("2022-05-01-preview", true),
-            ("2026-13-01", false),
-            ("latest", false),
-            ("7.4", false),
-            ("2026-02-01-é", false),
-            ("2026-02-01é", false),
-        ] {
-            assert_eq!(is_api_version(version), good, "{version}");
-        }
-    }
 }

@@ -5,7 +5,6 @@ use crate::arm::checks::no_route;
 use crate::arm::network::connections;
 use crate::arm::no_method;
 use crate::arm::operations::{self, Ending};
-use crate::arm::paging::page;
 use crate::http::{Failure, Outcome, Reply, region};
 use crate::rbac::check;
 use crate::state::World;
@@ -18,7 +17,7 @@ fn require(asked: &Asked<'_>, w: &World, action: &str) -> Result<(), Failure> {
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "Microsoft.KeyVault/deletedVaults/read")?;
-        page(asked.call, w.deleted_vaults.values().map(|d| d.render(&asked.subscription)).collect())
+        Ok(Reply::list(w.deleted_vaults.values().map(|d| d.render(&asked.subscription)).collect()))
     })
 }
 

@@ -48,7 +48,7 @@ const BODY: &[Member] = &[
 ];
 
 impl Identity {
-    fn render(&self, tenant: &str) -> Value {
+    pub fn render(&self, tenant: &str) -> Value {
         let mut properties = json!({
             "tenantId": tenant,
             "principalId": self.principal_id,

@@ -4,19 +4,29 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+pub(crate) mod filter;
+pub(crate) mod gate;
 pub(crate) mod generic;
+pub(crate) mod governance;
 pub(crate) mod hsm_body;
 pub(crate) mod hsms;
 pub(crate) mod identities;
 pub(crate) mod identity_block;
+pub(crate) mod locks;
 pub(crate) mod metadata;
+pub(crate) mod namespaces;
 pub(crate) mod network;
 pub(crate) mod operations;
 pub(crate) mod paging;
+pub(crate) mod policy_assignments;
+pub(crate) mod policy_definitions;
 pub(crate) mod published;
+pub(crate) mod registration;
 pub(crate) mod resource_groups;
+pub(crate) mod resources;
 pub(crate) mod role_assignments;
 pub(crate) mod role_definitions;
+pub(crate) mod scopes;
 pub(crate) mod shape;
 pub(crate) mod storage_accounts;
 pub(crate) mod storage_body;
@@ -25,12 +35,17 @@ pub(crate) mod storage_cmk;
 pub(crate) mod storage_custody;
 pub(crate) mod subscriptions;
 pub(crate) mod system_data;
+pub(crate) mod target;
 pub(crate) mod vault_body;
+pub(crate) mod vault_keys;
 pub(crate) mod vault_model;
 pub(crate) mod vault_policies;
-pub(crate) mod vault_rules;
 pub(crate) mod vaults;
+pub(crate) mod versions;
 
+use std::sync::atomic::Ordering;
+
+use crate::arm::target::Target;
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
 use crate::state::Shared;
@@ -52,60 +67,88 @@ impl Asked<'_> {
 
 /// Answers a request to the ARM host.
 pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
-    let lower: Vec<String> = call.segments.iter().map(|s| s.to_lowercase()).collect();
-    let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
-    if parts == ["metadata", "endpoints"] {
+    let is_metadata = matches!(call.segments.as_slice(), [a, b] if a.eq_ignore_ascii_case("metadata") && b.eq_ignore_ascii_case("endpoints"));
+    if is_metadata {
         return Ok(metadata::endpoints(shared, call));
     }
     let caller = checks::authenticate(shared, call)?;
-    checks::api_version(call)?;
+    shared.throttle.admit(call, &caller.oid)?;
+    versions::required(call)?;
     let asked = Asked { shared, call, caller, subscription: shared.options.subscription_id.clone() };
+    let Some(target) = Target::of(&call.segments) else {
+        return paging::cut(&asked, route(&asked).await);
+    };
+    checks::subscription_of(shared, &call.segments)?;
+    gate::pass(&asked, &target)?;
+    if call.is("HEAD") && target.is_resource() {
+        return resources::exists(&asked, &target);
+    }
+    let outcome = paging::cut(&asked, route(&asked).await);
+    if let Ok(reply) = &outcome
+        && call.changed.load(Ordering::Relaxed)
+    {
+        resources::note(&asked, &target, reply.status);
+    }
+    outcome
+}
+
+/// The way to the provider.
+async fn route(asked: &Asked<'_>) -> Outcome {
+    let (shared, call) = (asked.shared, asked.call);
+    let lower: Vec<String> = call.segments.iter().map(|s| s.to_lowercase()).collect();
+    let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
     match parts.as_slice() {
-        ["subscriptions"] => return subscriptions::list(&asked),
-        ["tenants"] => return Ok(subscriptions::tenants(&asked)),
+        ["subscriptions"] => return subscriptions::list(asked),
+        ["tenants"] => return Ok(subscriptions::tenants(asked)),
         _ => {}
     }
     // Role assignments and definitions hang under any scope, so they are looked for from the end.
     if let Some(at) = parts.windows(2).rposition(|w| w == ["providers", "microsoft.authorization"]) {
         let scope = format!("/{}", call.segments[..at].join("/"));
         let rest: Vec<&str> = call.segments[at + 2..].iter().map(String::as_str).collect();
+        if rest.len() == 1 && matches!(rest[0].to_lowercase().as_str(), "register" | "unregister") {
+            return registration::change(asked, "Microsoft.Authorization", rest[0].eq_ignore_ascii_case("register"));
+        }
         checks::subscription_of(shared, &call.segments[..at])?;
         return match parts.get(at + 2).copied() {
-            Some("roleassignments") => role_assignments::serve(&asked, &scope, &rest[1..]),
-            Some("roledefinitions") => role_definitions::serve(&asked, &scope, &rest[1..]),
+            Some("roleassignments") => role_assignments::serve(asked, &scope, &rest[1..]),
+            Some("roledefinitions") => role_definitions::serve(asked, &scope, &rest[1..]),
+            Some("locks") => locks::serve(asked, &scope, &rest[1..]),
+            Some("policydefinitions") => policy_definitions::serve(asked, &scope, &rest[1..]),
+            Some("policyassignments") => policy_assignments::serve(asked, &scope, &rest[1..]),
+            Some("policysetdefinitions" | "policyexemptions") => Err(Failure::not_played("policy sets and exemptions")),
             Some(other) => Err(checks::unknown_type("Microsoft.Authorization", other)),
-            None => Err(checks::no_route(call)),
+            None => registration::serve(asked, &["Microsoft.Authorization"]),
         };
     }
     if let ["providers", rest @ ..] = parts.as_slice()
-        && let Some(outcome) = generic::in_tenant(&asked, rest)
+        && let Some(outcome) = generic::in_tenant(asked, rest)
     {
         return outcome;
     }
     if parts.first() != Some(&"subscriptions") {
         return Err(checks::no_route(call));
     }
-    checks::subscription_of(shared, &call.segments)?;
     let names: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [_, _, "resourcegroups", _, "providers", namespace, kind, ..] => {
-            if let Some(outcome) = generic::serve(&asked, names[3], &names[5..]).await {
+            if let Some(outcome) = generic::serve(asked, names[3], &names[5..]).await {
                 return outcome;
             }
-            in_group(&asked, namespace, kind, names[3], &names[7..]).await
+            in_group(asked, namespace, kind, names[3], &names[7..]).await
         }
         [_, _, "providers", namespace, kind, rest @ ..] => {
-            if let Some(outcome) = generic::in_subscription(&asked, namespace, &names[4..]) {
+            if let Some(outcome) = generic::in_subscription(asked, namespace, &names[4..]) {
                 return outcome;
             }
-            in_subscription(&asked, namespace, kind, rest, &names[5..])
+            in_subscription(asked, namespace, kind, rest, &names[5..])
         }
-        [_, _, "resourcegroups", ..] => resource_groups::serve(&asked, &names[3..]),
-        [_, _, "operationresults", id] => operations::result(&asked, id),
-        [_, _] if call.is("GET") => subscriptions::get(&asked),
-        [_, _, "locations"] if call.is("GET") => Ok(subscriptions::locations(&asked)),
-        [_, _, "resources"] if call.is("GET") => resource_groups::resources(&asked, None),
-        [_, _, "providers"] | [_, _, "providers", _] => subscriptions::providers(&asked, &names[3..]),
+        [_, _, "resourcegroups", ..] => resource_groups::serve(asked, &names[3..]),
+        [_, _, "operationresults", id] => operations::result(asked, id),
+        [_, _] if call.is("GET") => subscriptions::get(asked),
+        [_, _, "locations"] if call.is("GET") => Ok(subscriptions::locations(asked)),
+        [_, _, "resources"] if call.is("GET") => resources::list(asked, None),
+        [_, _, "providers"] | [_, _, "providers", _] => registration::serve(asked, &names[3..]),
         _ => Err(checks::no_route(call)),
     }
 }
@@ -115,7 +158,7 @@ async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, r
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
         ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest).await,
         ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
-        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
+        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest).await,
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
     }
@@ -144,7 +187,9 @@ fn in_subscription(asked: &Asked<'_>, namespace: &str, kind: &str, kinds: &[&str
         (_, "locations", [_, word, id]) if word.contains("operationsstatus") || word.ends_with("asyncoperation") => {
             operations::status(asked, id)
         }
-        (_, "register", []) if asked.call.is("POST") => subscriptions::register(asked, namespace),
+        (_, "register" | "unregister", []) if asked.call.is("POST") => {
+            registration::change(asked, namespace, kind == "register")
+        }
         ("microsoft.network", _, []) if asked.call.is("GET") => network::in_subscription(asked, kind),
         _ => Err(checks::unknown(namespace, kind)),
     }

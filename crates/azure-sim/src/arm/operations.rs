@@ -50,7 +50,7 @@ pub(crate) struct Started {
 
 /// Starts an operation whose course the fault rules may have changed.
 pub(crate) fn start(shared: &Shared, world: &mut World, call: &Call, principal: &str, result: Ending) -> Started {
-    start_lasting(world, call, principal, result, shared.options.lro_duration)
+    start_lasting(world, call, principal, result, shared.tuning().lro())
 }
 
 /// The same with a duration of its own.
@@ -76,12 +76,17 @@ pub(crate) struct Course<'a> {
 /// Starts an operation of this course.
 pub(crate) fn begin(world: &mut World, call: &Call, principal: &str, result: Ending, course: Course<'_>) -> Started {
     let id = world.guid().to_string();
-    let length = Duration::try_from(course.length).unwrap_or(Duration::HOUR);
+    let length = match &call.lro_fault {
+        Some(LroFault::Takes { seconds } | LroFault::Fail { after: Some(seconds), .. }) => {
+            Duration::saturating_seconds_f64(seconds.max(0.0))
+        }
+        _ => Duration::try_from(course.length).unwrap_or(Duration::HOUR),
+    };
     let done = call.now.saturating_add(length);
     let (ends, failure) = match &call.lro_fault {
         Some(LroFault::NeverEnds) => (None, None),
-        Some(LroFault::Fail { code, message }) => (Some(done), Some((code.clone(), message.clone()))),
-        None => (Some(done), course.failure),
+        Some(LroFault::Fail { code, message, .. }) => (Some(done), Some((code.clone(), message.clone()))),
+        Some(LroFault::Takes { .. }) | None => (Some(done), course.failure),
     };
     let fails = failure.is_some();
     if world.operations.len() >= MOST {
@@ -110,7 +115,7 @@ pub(crate) fn accepted(shared: &Shared, call: &Call, path: &str) -> Reply {
     let version = call.param("api-version").unwrap_or_default();
     let separator = if path.contains('?') { '&' } else { '?' };
     let reply = Reply::empty(202).with("location", format!("{}{path}{separator}api-version={version}", call.origin));
-    match shared.options.lro_retry_after {
+    match shared.tuning().lro_retry_after {
         Some(seconds) => reply.with("retry-after", seconds.to_string()),
         None => reply,
     }
@@ -134,7 +139,7 @@ pub(crate) fn result(asked: &Asked<'_>, id: &str) -> Outcome {
         if !reached(op.ends, now) {
             let reply = Reply::empty(202)
                 .with("location", format!("{}{}?{}", asked.call.origin, asked.call.path, asked.call.raw_query));
-            return Ok(match asked.shared.options.lro_retry_after {
+            return Ok(match asked.shared.tuning().lro_retry_after {
                 Some(seconds) => reply.with("retry-after", seconds.to_string()),
                 None => reply,
             });

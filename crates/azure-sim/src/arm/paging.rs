@@ -1,34 +1,68 @@
-//! Lists in pages, as ARM providers give them: `$top` for the size, `nextLink` with a `$skiptoken` for the rest.
+//! Paging of ARM's lists, for all of them at one place: `$top`, `$skiptoken` and an absolute `nextLink`. The token names the
+//! last item shown, so that a list that changes between two pages neither repeats nor loses what stays.
 
-use serde_json::{Value, json};
-use url::form_urlencoded::Serializer;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use url::form_urlencoded;
 
-use crate::http::{Call, Failure, Outcome, Reply};
+use crate::arm::Asked;
+use crate::http::{Failure, Outcome};
 
-/// The page of the rows that the call asks for. Without `$top` all rows are on one page.
-pub(crate) fn page(call: &Call, rows: Vec<Value>) -> Outcome {
-    let number = |name: &str| match call.param(name) {
-        None => Ok(None),
+/// Cuts the answer to a list down to the page asked for. Anything else, and a list that fits, stays as it is.
+pub(crate) fn cut(asked: &Asked<'_>, outcome: Outcome) -> Outcome {
+    let mut reply = outcome?;
+    if !asked.call.is("GET") || reply.status != 200 {
+        return Ok(reply);
+    }
+    let Some(items) = reply.body.as_mut().and_then(|b| b.get_mut("value")).and_then(Value::as_array_mut) else {
+        return Ok(reply);
+    };
+    let size = match asked.call.param("$top") {
+        None => asked.shared.tuning().page_size,
         Some(text) => text
             .parse::<usize>()
-            .map(Some)
-            .map_err(|_| Failure::bad_request(format!("The value '{text}' of query parameter '{name}' is not valid."))),
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| Failure::new(400, "InvalidTopQueryString", format!("The $top '{text}' is not valid.")))?
+            .min(asked.shared.tuning().page_size),
     };
-    let size = number("$top")?;
-    if size == Some(0) {
-        return Err(Failure::bad_request("The query parameter '$top' must be a positive number."));
+    let after = asked.call.param("$skiptoken").map(decode).transpose()?;
+    if (after.is_none() && items.len() <= size) || !items.iter().all(|i| key(i).is_some()) {
+        return Ok(reply);
     }
-    let start = number("$skiptoken")?.unwrap_or(0);
-    let next = size.map(|size| start.saturating_add(size)).filter(|next| *next < rows.len());
-    let rows: Vec<Value> = rows.into_iter().skip(start).take(size.unwrap_or(usize::MAX)).collect();
-    let mut body = json!({ "value": rows });
-    if let Some(next) = next {
-        let mut query = Serializer::new(String::new());
-        for (name, value) in call.query.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("$skiptoken")) {
-            query.append_pair(name, value);
-        }
-        query.append_pair("$skiptoken", &next.to_string());
-        body["nextLink"] = format!("{}{}?{}", call.origin, call.path, query.finish()).into();
+    items.sort_by_key(key);
+    if let Some(after) = &after {
+        items.retain(|i| key(i).is_some_and(|k| k > *after));
     }
-    Ok(Reply::ok(body))
+    let more = items.len() > size;
+    items.truncate(size);
+    let last = items.last().and_then(key).filter(|_| more);
+    if let (Some(last), Some(Value::Object(body))) = (last, reply.body.as_mut()) {
+        body.insert("nextLink".into(), link(asked, &last).into());
+    }
+    Ok(reply)
+}
+
+fn key(item: &Value) -> Option<String> {
+    item.get("id").and_then(Value::as_str).map(str::to_lowercase)
+}
+
+/// The request's own URL with another token.
+fn link(asked: &Asked<'_>, last: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in asked.call.query.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("$skiptoken")) {
+        query.append_pair(name, value);
+    }
+    query.append_pair("$skiptoken", &URL_SAFE_NO_PAD.encode(last));
+    format!("{}{}?{}", asked.call.origin, asked.call.path, query.finish())
+}
+
+/// Code UNVERIFIED.
+fn decode(token: &str) -> Result<String, Failure> {
+    URL_SAFE_NO_PAD
+        .decode(token)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| Failure::new(400, "InvalidSkipToken", "The provided $skiptoken is not valid."))
 }

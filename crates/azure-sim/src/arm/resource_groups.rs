@@ -1,13 +1,14 @@
-//! Microsoft.Resources: resource groups, their deletion with all that is in them, and the generic resource list.
+//! Microsoft.Resources: resource groups, and their deletion with all that is in them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::arm::checks::{self, no_group, no_route};
+use crate::arm::filter::{Filter, Term, invalid};
 use crate::arm::operations::{self, Ending};
 use crate::arm::shape::{Member, Mode, Shape, TAGS, accept, may, must};
-use crate::arm::{Asked, no_method};
+use crate::arm::{Asked, no_method, resources};
 use crate::http::{Failure, Outcome, Reply};
 use crate::propagation::{Due, reached};
 use crate::rbac::assignments::at_or_above;
@@ -40,7 +41,7 @@ const BODY: &[Member] = &[
 ];
 
 impl Group {
-    fn render(&self) -> Value {
+    pub fn render(&self) -> Value {
         let mut body = json!({
             "id": self.id,
             "name": self.name,
@@ -66,7 +67,7 @@ pub(crate) fn serve(asked: &Asked<'_>, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, name),
         ("PATCH", [name]) => patch(asked, name),
         ("DELETE", [name]) => delete(asked, name),
-        ("GET", [name, "resources"]) => resources(asked, Some(name)),
+        ("GET", [name, "resources"]) => resources::list(asked, Some(name)),
         (_, [] | [_]) => Err(no_method(call)),
         _ => Err(no_route(call)),
     }
@@ -78,10 +79,32 @@ fn require(asked: &Asked<'_>, world: &World, verb: &str, scope: &str) -> Result<
 
 fn list(asked: &Asked<'_>) -> Outcome {
     let now = asked.call.now;
+    let (name, value) = tag_filter(asked.call.param("$filter"))?;
     asked.shared.world(|w| {
         require(asked, w, "read", &format!("/subscriptions/{}", asked.subscription))?;
-        Ok(Reply::list(w.groups.values().filter(|g| reached(g.visible_from, now)).map(Group::render).collect()))
+        let shown = w.groups.values().filter(|g| reached(g.visible_from, now)).map(Group::render);
+        let any = name.is_none() && value.is_none();
+        Ok(Reply::list(shown.filter(|g| any || resources::tagged(g, name.as_deref(), value.as_deref())).collect()))
     })
+}
+
+/// `tagName eq '…'` and `tagValue eq '…'`, which is all that groups are filtered by.
+fn tag_filter(text: Option<&str>) -> Result<(Option<String>, Option<String>), Failure> {
+    let filter = Filter::read(text)?;
+    let wrong = || invalid(text.unwrap_or_default());
+    let (mut tag, mut wanted) = (None, None);
+    for term in filter.conjunction().ok_or_else(wrong)? {
+        match term {
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("tagName") => {
+                tag = Some(value.clone());
+            }
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("tagValue") => {
+                wanted = Some(value.clone());
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok((tag, wanted))
 }
 
 fn get(asked: &Asked<'_>, name: &str) -> Outcome {
@@ -226,62 +249,6 @@ pub(crate) fn remove(world: &mut World, key: &str, now: OffsetDateTime) {
     world.storehouses.retain(|name, _| world.accounts.contains_key(name));
     world.drop_holds_under(&group.id);
     world.assignments.retain(|_, a| !inside(&a.scope));
+    world.governance.scope_gone(&group.id);
     world.fading.retain(|_, a| !inside(&a.scope));
-}
-
-/// The generic list, of a group or of the subscription, with the one filter that clients use: `resourceType eq '…'`.
-pub(crate) fn resources(asked: &Asked<'_>, group: Option<&str>) -> Outcome {
-    let now = asked.call.now;
-    let scope = match group {
-        Some(name) => asked.group_id(name),
-        None => format!("/subscriptions/{}", asked.subscription),
-    };
-    let wanted = asked.call.param("$filter").map(str::to_owned);
-    let wanted = match wanted.as_deref().map(filter_type) {
-        None => None,
-        Some(Some(kind)) => Some(kind.to_owned()),
-        Some(None) => return Err(Failure::not_played("this $filter on resources")),
-    };
-    asked.shared.world(|w| {
-        require(asked, w, "read", &scope)?;
-        if let Some(name) = group.filter(|_| !w.groups.contains_key(&scope.to_lowercase())) {
-            return Err(no_group(name));
-        }
-        let mut items = Vec::new();
-        for v in w.vaults.values().filter(|v| reached(v.visible_from, now)) {
-            items.push(row(&v.id, &v.name, "Microsoft.KeyVault/vaults", &v.location, &v.tags));
-        }
-        for h in w.hsms.values().filter(|h| reached(h.visible_from, now)) {
-            items.push(row(&h.id, &h.name, crate::arm::hsms::KIND, &h.location, &h.tags));
-        }
-        for i in w.identities.values().filter(|i| reached(i.visible_from, now)) {
-            items.push(row(&i.id, &i.name, "Microsoft.ManagedIdentity/userAssignedIdentities", &i.location, &i.tags));
-        }
-        for a in w.accounts.values().filter(|a| a.ready(now)) {
-            items.push(row(&a.id, &a.name, "Microsoft.Storage/storageAccounts", &a.location, &a.tags));
-        }
-        for n in w.networks.virtual_networks.values() {
-            items.push(row(&n.id, &n.name, "Microsoft.Network/virtualNetworks", &n.location, &n.tags));
-        }
-        for e in w.networks.endpoints.values() {
-            items.push(row(&e.id, &e.name, "Microsoft.Network/privateEndpoints", &e.location, &e.tags));
-        }
-        for r in crate::arm::generic::rows(w, now) {
-            items.push(row(&r.id, &r.name, &r.kind, &r.location, &r.tags));
-        }
-        items.retain(|i| {
-            i["id"].as_str().is_some_and(|id| at_or_above(&scope, id))
-                && wanted.as_ref().is_none_or(|k| i["type"].as_str().is_some_and(|t| t.eq_ignore_ascii_case(k)))
-        });
-        Ok(Reply::list(items))
-    })
-}
-
-fn filter_type(filter: &str) -> Option<&str> {
-    let rest = filter.trim().strip_prefix("resourceType")?.trim_start();
-    rest.strip_prefix("eq")?.trim().strip_prefix('\'')?.strip_suffix('\'')
-}
-
-fn row(id: &str, name: &str, kind: &str, location: &str, tags: &Map<String, Value>) -> Value {
-    json!({ "id": id, "name": name, "type": kind, "location": location, "tags": tags })
 }

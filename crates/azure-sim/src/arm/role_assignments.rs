@@ -4,10 +4,10 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::arm::checks::{self, no_route};
-use crate::arm::role_definitions;
+use crate::arm::checks::no_route;
+use crate::arm::filter::{Filter, Term};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
-use crate::arm::{Asked, no_method};
+use crate::arm::{Asked, no_method, role_definitions, scopes};
 use crate::http::{Failure, Outcome, Reply};
 use crate::propagation::reached;
 use crate::rbac::assignments::{Assignment, at_or_above};
@@ -37,9 +37,6 @@ const BODY: &[Member] = &[
     may("systemData", Shape::ReadOnly),
 ];
 
-/// Azure's limit per subscription.
-const MOST: usize = 4000;
-
 pub(crate) fn serve(asked: &Asked<'_>, scope: &str, rest: &[&str]) -> Outcome {
     let call = asked.call;
     match (call.method.as_str(), rest) {
@@ -56,51 +53,10 @@ fn require(asked: &Asked<'_>, w: &World, verb: &str, scope: &str) -> Result<(), 
     check::require(w, &asked.caller, &format!("Microsoft.Authorization/roleAssignments/{verb}"), scope, asked.call.now)
 }
 
-/// The scope in canonical spelling. Below a resource anything is taken; the resource itself must exist.
-fn canonical(asked: &Asked<'_>, w: &World, scope: &str) -> Result<String, Failure> {
-    let parts: Vec<&str> = scope.split('/').filter(|p| !p.is_empty()).collect();
-    let lower = scope.to_lowercase();
-    let subscription = format!("/subscriptions/{}", asked.subscription);
-    match parts.as_slice() {
-        [] => Ok("/".to_owned()),
-        [_, _] => Ok(subscription),
-        [_, _, groups, name, rest @ ..] if groups.eq_ignore_ascii_case("resourceGroups") => {
-            let id = asked.group_id(name);
-            let group = w
-                .groups
-                .get(&id.to_lowercase())
-                .filter(|g| reached(g.visible_from, asked.call.now))
-                .ok_or_else(|| checks::no_group(name))?;
-            match rest {
-                [] => Ok(group.id.clone()),
-                ["providers" | "Providers", namespace, kind, resource, below @ ..] => {
-                    let found = resources(w)
-                        .find(|id| at_or_above(id, &lower))
-                        .ok_or_else(|| checks::not_found(&format!("{namespace}/{kind}"), resource, name))?;
-                    Ok([&[found], below].concat().join("/"))
-                }
-                _ => Err(no_route(asked.call)),
-            }
-        }
-        _ => Err(no_route(asked.call)),
-    }
-}
-
-fn resources(w: &World) -> impl Iterator<Item = &str> {
-    w.vaults
-        .values()
-        .map(|v| v.id.as_str())
-        .chain(w.hsms.values().map(|h| h.id.as_str()))
-        .chain(w.identities.values().map(|i| i.id.as_str()))
-        .chain(w.accounts.values().map(|a| a.id.as_str()))
-        // A parent stands before its children.
-        .chain(w.resources.values().map(|r| r.id.as_str()))
-}
-
 fn get(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "read", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         find(w, &scope, name)
             .filter(|a| a.readable(asked.call.now))
             .map(|a| Reply::ok(a.render(&asked.subscription)))
@@ -118,30 +74,49 @@ fn find<'w>(w: &'w World, scope: &str, name: &str) -> Option<&'w Assignment> {
     w.assignments.get(&id_of(scope, name).to_lowercase())
 }
 
-/// `atScope()`, `principalId eq '…'`, `assignedTo('…')`, joined by `and`.
-fn list(asked: &Asked<'_>, scope: &str) -> Outcome {
-    let filter = asked.call.param("$filter").unwrap_or_default().to_owned();
-    let mut only_above = false;
-    let mut principal: Option<String> = None;
-    for part in filter.split(" and ").map(str::trim).filter(|p| !p.is_empty()) {
-        let quoted =
-            |text: &str| text.trim().strip_prefix('\'').and_then(|t| t.strip_suffix('\'')).map(str::to_lowercase);
-        if part.eq_ignore_ascii_case("atScope()") {
-            only_above = true;
-        } else if let Some(value) = part.strip_prefix("principalId eq ").and_then(quoted) {
-            principal = Some(value);
-        } else if let Some(value) = part.strip_prefix("assignedTo(").and_then(|t| t.strip_suffix(')')).and_then(quoted)
-        {
-            principal = Some(value);
-        } else {
-            return Err(Failure::bad_request(format!(
-                "The filter '{part}' is not supported. Supported filters are either 'atScope()' or 'principalId eq '{{value}}'' or 'assignedTo('{{value}}')'."
-            )));
+/// What a list is narrowed to.
+#[derive(Default)]
+struct Narrowed {
+    /// At the scope and above it, not below.
+    only_above: bool,
+    principal: Option<String>,
+}
+
+/// `atScope()`, `principalId eq '…'`, `assignedTo('…')`, joined by `and`. Groups are not played: who is assigned something is
+/// the one named.
+fn narrowed(text: Option<&str>) -> Result<Narrowed, Failure> {
+    let wrong = || {
+        Failure::new(
+            400,
+            "UnsupportedQuery",
+            format!(
+                "The filter '{}' is not supported. Supported filters are either 'atScope()' or 'principalId eq '{{value}}' or assignedTo('{{value}}')'.",
+                text.unwrap_or_default()
+            ),
+        )
+    };
+    let filter = Filter::read(text).map_err(|_| wrong())?;
+    let mut out = Narrowed::default();
+    for term in filter.conjunction().ok_or_else(wrong)? {
+        match term {
+            Term::Call { name, arguments } if name == "atscope" && arguments.is_empty() => out.only_above = true,
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("principalId") => {
+                out.principal = Some(value.to_lowercase());
+            }
+            Term::Call { name, arguments } if name == "assignedto" && arguments.len() == 1 => {
+                out.principal = arguments.first().map(|a| a.to_lowercase());
+            }
+            _ => return Err(wrong()),
         }
     }
+    Ok(out)
+}
+
+fn list(asked: &Asked<'_>, scope: &str) -> Outcome {
+    let Narrowed { only_above, principal } = narrowed(asked.call.param("$filter"))?;
     asked.shared.world(|w| {
         require(asked, w, "read", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         let items = w
             .assignments
             .values()
@@ -158,7 +133,7 @@ fn put(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|w| {
         require(asked, w, "write", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         if Uuid::try_parse(name).is_err() {
             return Err(Failure::new(
                 400,
@@ -199,12 +174,12 @@ fn put(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
                 409,
                 "RoleAssignmentExists",
                 format!(
-                    "The role assignment already exists. The ID of the conflicting role assignment is {}.",
+                    "The role assignment already exists. The ID of the existing role assignment is {}.",
                     twin.name.replace('-', "")
                 ),
             ));
         }
-        if w.assignments.len() >= MOST {
+        if w.assignments.len() >= asked.shared.tuning().role_assignment_limit {
             return Err(Failure::new(
                 400,
                 "RoleAssignmentLimitExceeded",
@@ -293,7 +268,7 @@ fn delete(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
     let now = asked.call.now;
     asked.shared.world(|w| {
         require(asked, w, "delete", scope)?;
-        let scope = canonical(asked, w, scope)?;
+        let scope = scopes::canonical(asked, w, scope)?;
         let Some(assignment) = w.assignments.remove(&id_of(&scope, name).to_lowercase()) else {
             return Ok(Reply::empty(204));
         };

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::arm::filter::{Filter, Term};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
 use crate::arm::{Asked, no_method};
 use crate::http::{Failure, Outcome, Reply};
@@ -84,22 +85,23 @@ pub(crate) fn missing(guid: &str) -> Failure {
 }
 
 fn list(asked: &Asked<'_>, w: &World, scope: &str) -> Outcome {
-    let filter = asked.call.param("$filter").unwrap_or_default();
-    let mut name = None;
-    let mut kind = None;
-    for part in filter.split(" and ").map(str::trim).filter(|p| !p.is_empty()) {
-        let value = |prefix: &str| {
-            part.strip_prefix(prefix)
-                .and_then(|v| v.trim().strip_prefix('\''))
-                .and_then(|v| v.strip_suffix('\''))
-                .map(|v| v.replace("''", "'"))
-        };
-        if let Some(v) = value("roleName eq ") {
-            name = Some(v);
-        } else if let Some(v) = value("type eq ") {
-            kind = Some(v);
-        } else if part != "atScopeAndBelow()" {
-            return Err(Failure::bad_request(format!("The filter '{part}' is not supported.")));
+    let text = asked.call.param("$filter");
+    let wrong = || {
+        // Code UNVERIFIED.
+        Failure::new(400, "UnsupportedQuery", format!("The filter '{}' is not supported.", text.unwrap_or_default()))
+    };
+    let filter = Filter::read(text).map_err(|_| wrong())?;
+    let (mut name, mut kind) = (None, None);
+    for term in filter.conjunction().ok_or_else(wrong)? {
+        match term {
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("roleName") => {
+                name = Some(value.clone());
+            }
+            Term::Compare { field, equal: true, value } if field.eq_ignore_ascii_case("type") => {
+                kind = Some(value.clone());
+            }
+            Term::Call { name, arguments } if name == "atscopeandbelow" && arguments.is_empty() => {}
+            _ => return Err(wrong()),
         }
     }
     let items = w

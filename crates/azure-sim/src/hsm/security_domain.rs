@@ -49,14 +49,14 @@ pub(crate) async fn download(asked: &Asked<'_>) -> Outcome {
         enter_domain(asked, w, action)?;
         let hsm = w.hsms.get_mut(&asked.at.name).ok_or_else(Failure::no_such_host)?;
         if hsm.activation.is_none() {
-            let length = Duration::try_from(asked.shared.options.lro_duration).unwrap_or(Duration::HOUR);
+            let length = Duration::try_from(asked.shared.tuning().lro()).unwrap_or(Duration::HOUR);
             hsm.activate(Some(now.saturating_add(length)));
             asked.call.touch();
         }
         let version = asked.call.param("api-version").unwrap_or_default();
         let reply = Reply::json(202, json!({ "value": file }))
             .with("azure-asyncoperation", format!("{pending}?api-version={version}"));
-        Ok(match asked.shared.options.lro_retry_after {
+        Ok(match asked.shared.tuning().lro_retry_after {
             Some(seconds) => reply.with("retry-after", seconds.to_string()),
             None => reply,
         })

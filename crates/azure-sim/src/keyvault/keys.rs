@@ -10,7 +10,7 @@ use crate::keyvault::crypto::Material;
 use crate::keyvault::holder::{Holder, Zone};
 use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
-use crate::keyvault::{Asked, pool, rotation_policy};
+use crate::keyvault::{Asked, key_policy, pool, rotation_policy};
 use crate::propagation::reached;
 use crate::state::World;
 
@@ -101,8 +101,8 @@ pub(crate) fn versions(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 /// What `create` was asked for.
-struct Wanted {
-    kind: Kind,
+pub(crate) struct Wanted {
+    pub kind: Kind,
     ops: Vec<String>,
     attributes: Attributes,
     tags: Map<String, Value>,
@@ -115,6 +115,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
         let vault = pass(asked, w, "keys/create/action", Some(name), "create")?;
         let wanted = read_create(asked, vault, name)?;
         room(asked, vault, name)?;
+        key_policy::require(w, vault, name, &key_body::object(asked.call, false)?, asked.call.now)?;
         Ok::<_, Failure>(wanted)
     })?;
     let material = make(asked, &wanted.kind).await?;
@@ -126,10 +127,14 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, Failure> {
+    wanted(vault, name, &key_body::object(asked.call, false)?)
+}
+
+/// Reads the body of a `create`.
+pub(crate) fn wanted(vault: &Holder, name: &str, body: &Map<String, Value>) -> Result<Wanted, Failure> {
     key_body::good_name(name)?;
-    let body = key_body::object(asked.call, false)?;
     key_body::only(
-        &body,
+        body,
         &["kty", "key_size", "key_ops", "attributes", "tags", "crv", "public_exponent", "release_policy"],
     )?;
     if body.get("release_policy").is_some_and(|p| !p.is_null()) {
@@ -140,17 +145,17 @@ fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, 
     {
         return Err(Failure::not_played("public exponents other than 65537"));
     }
-    let kind = key_body::kind(&body, vault)?;
+    let kind = key_body::kind(body, vault)?;
     Ok(Wanted {
-        ops: key_body::ops(&body, &kind)?,
-        attributes: key_body::attributes(&body)?,
-        tags: key_body::tags(&body)?.unwrap_or_default(),
+        ops: key_body::ops(body, &kind)?,
+        attributes: key_body::attributes(body)?,
+        tags: key_body::tags(body)?.unwrap_or_default(),
         kind,
     })
 }
 
 /// Whether the name can take a new version: not soft-deleted, not being recovered, not too many.
-fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
+pub(crate) fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
     let now = asked.call.now;
     let key = name.to_lowercase();
     if let Some(deleted) = vault.deleted_keys.get(&key) {
@@ -187,7 +192,8 @@ fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
     }
 }
 
-async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> {
+/// Makes the material of a key, off the world's lock.
+pub(crate) async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> {
     let made = match *kind {
         Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, asked.shared.options.fast_keys).await,
         Kind::Ec { curve, hsm } => Material::ec(curve, hsm).map(Arc::new),
@@ -196,7 +202,14 @@ async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> 
     made.map_err(|_| Failure::new(500, "InternalServerError", "The key could not be generated."))
 }
 
-fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Material>, wanted: Wanted) -> Outcome {
+/// Adds a version, and the key where it is new; the answer is its bundle.
+pub(crate) fn add_version(
+    asked: &Asked<'_>,
+    w: &mut World,
+    name: &str,
+    material: Arc<Material>,
+    wanted: Wanted,
+) -> Outcome {
     let now = asked.call.now;
     let id = w.guid().simple().to_string();
     let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;

@@ -1,8 +1,11 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
+mod arm_common;
+mod arm_keys;
 mod blob_client;
 mod client;
 mod control;
+mod faults_more;
 mod generic;
 mod generic_cognitive;
 mod generic_cosmos;
@@ -11,12 +14,23 @@ mod hsm;
 mod hsm_refusals;
 mod hsm_storage;
 mod keys;
+mod kind_case;
+mod kinds_backup;
+mod kinds_clusters;
 mod kinds_data;
+mod kinds_health;
+mod kinds_tools;
+mod locks;
 mod model;
+mod policies;
+mod private_links;
 mod refusals;
 mod robust;
+mod roles;
 mod seed_flow;
 mod soft_delete;
+mod throttling;
 mod tokens;
 mod truth;
+mod vault_more;
 mod visibility;

@@ -153,7 +153,7 @@ async fn role_assignments_conflict_as_in_azure() {
     assert_eq!(mine.body["value"].as_array().map(Vec::len), Some(2), "Owner above, Administrator here");
     let above = lab.arm("GET", &list("atScope()"), None).await.expect(200);
     assert_eq!(above.body["value"].as_array().map(Vec::len), Some(2));
-    lab.arm("GET", &list("colour%20eq%20'red'"), None).await.refused(400, "BadRequest");
+    lab.arm("GET", &list("colour%20eq%20'red'"), None).await.refused(400, "UnsupportedQuery");
     let roles = format!(
         "{vault}/providers/Microsoft.Authorization/roleDefinitions?api-version=2022-05-01-preview&$filter=roleName+eq+'Key+Vault+Administrator'"
     );

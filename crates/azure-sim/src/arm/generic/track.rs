@@ -21,7 +21,7 @@ pub(crate) fn start(
     };
     // Cosmos DB has a word of its own for what runs.
     let running = if target.kind.flat_errors { "Dequeued" } else { "InProgress" };
-    let course = Course { length: asked.shared.options.lro_duration, failure, running };
+    let course = Course { length: asked.shared.tuning().lro(), failure, running };
     operations::begin(w, asked.call, &asked.caller.oid, ending, course)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn reply(
     if matches!(follow, Follow::Location | Follow::Both | Follow::Hidden) {
         reply = reply.with("location", url(result_word));
     }
-    match asked.shared.options.lro_retry_after {
+    match asked.shared.tuning().lro_retry_after {
         Some(seconds) if !matches!(follow, Follow::Done | Follow::State) => {
             reply.with("retry-after", seconds.to_string())
         }

@@ -68,7 +68,7 @@ impl VirtualNetwork {
         prefixes.into_iter().flatten().filter_map(|p| p.as_str()?.parse().ok()).collect()
     }
 
-    fn render(&self, networks: &Networks) -> Value {
+    pub fn render(&self, networks: &Networks) -> Value {
         let mut properties = self.properties.clone();
         properties.insert("provisioningState".into(), "Succeeded".into());
         properties.insert("subnets".into(), self.subnets.iter().map(|s| s.render(&self.id, networks)).collect());
