@@ -35,11 +35,12 @@ mod glob;
 mod hsm;
 mod http;
 mod keyvault;
-mod persist;
 mod mangle;
+mod persist;
 mod pipeline;
 mod policy;
 mod rbac;
+mod seed;
 mod server;
 mod snapshot;
 mod state;
@@ -73,9 +74,11 @@ use state::{Shared, World};
 pub struct Simulator {
     shared: Arc<Shared>,
     address: SocketAddr,
+    machine_address: Option<SocketAddr>,
     ca_pem: String,
     stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
+    machine: Option<JoinHandle<()>>,
     writing: Option<JoinHandle<persist::Writer>>,
 }
 
@@ -113,15 +116,23 @@ impl Simulator {
     /// When the address cannot be bound, the state folder not written, or a key not made.
     pub async fn start(mut options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
+        let machine = match options.identity_listen {
+            Some(address) => Some(TcpListener::bind(address).await?),
+            None => None,
+        };
+        options.identity_header.get_or_insert_with(random_secret);
         let address = listener.local_addr()?;
         options.suffix = options.suffix.trim_matches('.').to_lowercase();
         if let Some(dir) = &options.state_dir {
             std::fs::create_dir_all(dir)?;
         }
-        let (mut options, tls, kept) = tokio::task::spawn_blocking(move || {
+        let (mut options, tls, kept, seed) = tokio::task::spawn_blocking(move || {
             let kept = options.persist.as_ref().map(|path| persist::load(path, &options)).transpose()?.flatten();
+            // A cloud that goes on from a file has had its seed.
+            let seed = options.seed_file.as_deref().filter(|_| kept.is_none());
+            let seed = seed.map(|path| seed::read(path, &options.tenant_id, &options.subscription_id)).transpose()?;
             let tls = tls::prepare(&options.suffix, options.state_dir.as_deref())?;
-            Ok::<_, io::Error>((options, tls, kept))
+            Ok::<_, io::Error>((options, tls, kept, seed))
         })
         .await
         .map_err(io::Error::other)??;
@@ -158,13 +169,27 @@ impl Simulator {
             dirty: AtomicBool::new(true),
             rewrap: tokio::sync::Notify::new(),
         });
+        if let Some(seed) = seed {
+            seed::plant(&shared, seed).await?;
+        }
         let stop = CancellationToken::new();
+        let machine_address = machine.as_ref().map(TcpListener::local_addr).transpose()?;
+        let machine = machine.map(|on| tokio::spawn(server::run_plain(on, shared.clone(), stop.clone())));
         // A world from a file may have left data keys to be rewrapped.
         shared.rewrap.notify_one();
         tokio::spawn(cmk::keeper(shared.clone(), stop.clone()));
         let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
         let writing = writer.map(|writer| tokio::spawn(writer.run(shared.clone(), stop.clone())));
-        let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving), writing };
+        let sim = Self {
+            shared,
+            address,
+            machine_address,
+            ca_pem: tls.ca_pem,
+            stop,
+            serving: Some(serving),
+            machine,
+            writing,
+        };
         sim.write_env()?;
         Ok(sim)
     }
@@ -175,7 +200,7 @@ impl Simulator {
         };
         let dir = dir.canonicalize()?;
         let (outsider_id, outsider_secret) = self.outsider();
-        let text = env_file::render(&[
+        let mut values = vec![
             ("AZURE_TENANT_ID", self.tenant_id().to_owned()),
             ("AZURE_SUBSCRIPTION_ID", self.subscription_id().to_owned()),
             ("AZURE_CLIENT_ID", self.client_id().to_owned()),
@@ -185,13 +210,31 @@ impl Simulator {
             ("AZURE_SIM_LOGIN", self.login_url()),
             ("AZURE_SIM_CA", dir.join("ca.pem").display().to_string()),
             ("AZURE_SIM_OUTSIDER", format!("{outsider_id}:{outsider_secret}")),
-        ]);
+        ];
+        // Under names of their own: sourcing the file must not make clients take a machine's identity in place of the secret.
+        if let Some(machine) = self.identity_url() {
+            values.push(("AZURE_SIM_IMDS", machine.clone()));
+            values.push(("AZURE_SIM_IDENTITY_ENDPOINT", format!("{machine}/msi/token")));
+            values.push(("AZURE_SIM_IDENTITY_HEADER", self.identity_header().to_owned()));
+        }
+        let text = env_file::render(&values);
         env_file::write_private(&dir.join("azure-sim.env"), &text)
     }
 
     /// The address listened on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Origin of the plain port with the identity endpoints, where there is one: the metadata service under `/metadata`, a web
+    /// app's `IDENTITY_ENDPOINT` at `/msi/token`.
+    pub fn identity_url(&self) -> Option<String> {
+        self.machine_address.map(|address| format!("http://{address}"))
+    }
+
+    /// What a web app's clients send as `X-IDENTITY-HEADER`.
+    pub fn identity_header(&self) -> &str {
+        self.shared.options.identity_header.as_deref().unwrap_or_default()
     }
 
     /// Origin of Azure Resource Manager, without trailing slash.
@@ -302,7 +345,7 @@ impl Simulator {
     pub fn token_for(&self, object_id: &str, audience: &str) -> Option<String> {
         let now = self.shared.clock.now();
         let principal = self.shared.world(|w| w.principals.get(&object_id.to_lowercase()).cloned())?;
-        Some(self.shared.mint(&principal, audience, now))
+        Some(self.shared.mint(&principal, audience, now, "2"))
     }
 
     /// Answers one request without a network, as if it came from loopback. The host is the one of the URI or of the `Host`
@@ -339,6 +382,9 @@ impl Simulator {
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
+        }
+        if let Some(machine) = self.machine.take() {
+            let _ = machine.await;
         }
         if let Some(writing) = self.writing.take()
             && let Ok(mut writer) = writing.await

@@ -25,6 +25,12 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// The file that keeps the whole state over restarts; `None` keeps it in memory only.
     pub persist: Option<PathBuf>,
+    /// JSON file with what a new cloud starts with; the README describes it.
+    pub seed_file: Option<PathBuf>,
+    /// Where to listen, in plain HTTP, as the identity endpoints of a virtual machine and of a web app; `None`: nowhere.
+    pub identity_listen: Option<SocketAddr>,
+    /// What a web app's clients send as `X-IDENTITY-HEADER`; `None` makes a random one.
+    pub identity_header: Option<String>,
     /// The one tenant.
     pub tenant_id: String,
     /// The one subscription.
@@ -83,6 +89,9 @@ impl Default for Options {
             public_port: None,
             state_dir: None,
             persist: None,
+            seed_file: None,
+            identity_listen: None,
+            identity_header: None,
             tenant_id: "11111111-1111-4111-8111-111111111111".to_owned(),
             subscription_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_id: "33333333-3333-4333-8333-333333333333".to_owned(),

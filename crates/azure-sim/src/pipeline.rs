@@ -36,6 +36,7 @@ enum Surface {
     Arm,
     Login,
     Graph,
+    Host,
     Keys(At),
     Storage(Endpoint),
     Unknown,
@@ -47,6 +48,7 @@ impl Surface {
             Self::Arm => "arm",
             Self::Login => "login",
             Self::Graph => "graph",
+            Self::Host => "identity",
             Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
             Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
             Self::Storage(at) => at.service,
@@ -78,6 +80,24 @@ fn surface(shared: &Shared, host: &str) -> Surface {
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Body>) -> Result<Response<Body>, Cut> {
+    course(shared, peer, request, None).await
+}
+
+/// Answers one request to the plain port of the identity endpoints.
+pub(crate) async fn answer_as_host(
+    shared: &Shared,
+    peer: SocketAddr,
+    request: Request<Body>,
+) -> Result<Response<Body>, Cut> {
+    course(shared, peer, request, Some(Surface::Host)).await
+}
+
+async fn course(
+    shared: &Shared,
+    peer: SocketAddr,
+    request: Request<Body>,
+    known: Option<Surface>,
+) -> Result<Response<Body>, Cut> {
     let (parts, body) = request.into_parts();
     let authority = parts
         .uri
@@ -117,7 +137,7 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
         Ok(Err(_)) => true,
         Err(_) => return Err(Cut),
     };
-    let surface = surface(shared, &call.host);
+    let surface = known.unwrap_or_else(|| surface(shared, &call.host));
     if surface == Surface::Arm && call.segments.first().is_some_and(|s| s == "_sim") {
         let outcome = control::serve(shared, &call);
         note_change(shared, &call);
@@ -131,7 +151,7 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     } else {
         serve(shared, &surface, &mut call).await
     };
-    if !matches!(surface, Surface::Login | Surface::Unknown) {
+    if !matches!(surface, Surface::Login | Surface::Host | Surface::Unknown) {
         note_change(shared, &call);
     }
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
@@ -238,6 +258,7 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
         Surface::Graph => entra::graph::serve(shared, call),
+        Surface::Host => entra::host::serve(shared, call),
         Surface::Keys(at) => keyvault::serve(shared, call, at).await,
         Surface::Storage(at) => storage::serve(shared, call, at).await,
         Surface::Unknown => {
@@ -378,7 +399,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Graph | Surface::Storage(_) | Surface::Unknown => {}
+        Surface::Login | Surface::Graph | Surface::Host | Surface::Storage(_) | Surface::Unknown => {}
     }
 }
 
@@ -387,7 +408,7 @@ fn journal(shared: &Shared, surface: &Surface, call: &Call, served: &Served, cut
         Ok(reply) => (reply.status, None),
         Err(failure) => (failure.status, Some(failure.journal_code())),
     };
-    let token = *surface == Surface::Login;
+    let token = matches!(surface, Surface::Login | Surface::Host);
     let asks_for_name = call
         .segments
         .last()

@@ -20,6 +20,8 @@ use crate::arm::vault_model::{DeletedVault, Vault};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::cmk::{self, Hold};
+use crate::entra::assertions::IssuerKey;
+use crate::entra::host::Machine;
 use crate::entra::principals::{Principal, Secret};
 use crate::faults::Faults;
 use crate::hsm::model::{DeletedHsm, Hsm};
@@ -69,6 +71,11 @@ impl Shared {
     /// The settings in force.
     pub fn tuning(&self) -> Tuning {
         self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other settings.
+    pub fn set_tuning(&self, to: Tuning) {
+        *self.tuning.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
     /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
@@ -158,6 +165,12 @@ pub(crate) struct World {
     pub operations: BTreeMap<String, Operation>,
     /// Registrations, locks, policies: what ARM keeps beside the resources.
     pub governance: Governance,
+    /// Signing keys of foreign issuers of tokens, by the issuer's exact name.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, Vec<IssuerKey>>,
+    /// The machine whose plain port gives out tokens.
+    #[serde(default)]
+    pub machine: Machine,
     /// Virtual networks, private endpoints and where callers stand.
     pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
@@ -214,6 +227,8 @@ impl World {
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
             governance: Governance::new(&options.unregistered, now),
+            issuers: BTreeMap::new(),
+            machine: Machine::default(),
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: Chance::of(options.seed),

@@ -76,6 +76,9 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, group, name),
         ("PATCH", [name]) => patch(asked, group, name),
         ("DELETE", [name]) => delete(asked, group, name),
+        (_, [name, child, more @ ..]) if child.eq_ignore_ascii_case("federatedIdentityCredentials") => {
+            crate::arm::federated::serve(asked, group, name, more)
+        }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
     }
