@@ -6,6 +6,8 @@ pub(crate) mod aes;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
 pub(crate) mod holder;
+pub(crate) mod import;
+pub(crate) mod jwk;
 pub(crate) mod key_body;
 pub(crate) mod key_model;
 pub(crate) mod key_policy;
@@ -13,6 +15,7 @@ pub(crate) mod keys;
 pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod rotation_policy;
+pub(crate) mod stored;
 
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
@@ -46,7 +49,7 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
         ("GET", ["keys"]) => keys::list(&asked),
         ("POST", ["keys", "restore"]) => Err(Failure::not_played("restoring a key from a backup")),
         ("GET", ["keys", _]) => keys::get(&asked, names[1], ""),
-        ("PUT", ["keys", _]) => Err(Failure::not_played("importing a key")),
+        ("PUT", ["keys", _]) => import::import(&asked, names[1]).await,
         ("PATCH", ["keys", _]) => keys::update(&asked, names[1], ""),
         ("DELETE", ["keys", _]) => deleted::delete(&asked, names[1]),
         ("POST", ["keys", _, "create"]) => keys::create(&asked, names[1]).await,
