@@ -127,6 +127,7 @@ impl Simulator {
             options,
             signer,
             rewrap: tokio::sync::Notify::new(),
+            rotating: tokio::sync::Mutex::default(),
         });
         let stop = CancellationToken::new();
         tokio::spawn(cmk::keeper(shared.clone(), stop.clone()));

@@ -78,6 +78,7 @@ fn surface(shared: &Shared, host: &str) -> Surface {
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Body>) -> Result<Response<Body>, Cut> {
+    keyvault::rotation::catch_up(shared).await;
     let (parts, body) = request.into_parts();
     let authority = parts
         .uri

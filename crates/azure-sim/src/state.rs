@@ -22,6 +22,7 @@ use crate::entra::Principal;
 use crate::faults::Faults;
 use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::backup::BackupKey;
 use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub signer: Arc<crate::entra::tokens::Signer>,
     /// Wakes `cmk::keeper` when data keys are to be rewrapped.
     pub rewrap: tokio::sync::Notify,
+    /// Held by whoever lets keys rotate by the clock.
+    pub rotating: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -152,6 +155,10 @@ pub(crate) struct World {
     pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
     pub chance: StdRng,
+    /// Under which backups of keys are.
+    pub backup_key: BackupKey,
+    /// When the keys were last looked at for rotation.
+    pub rotations_looked: Due,
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
     counter: u64,
 }
@@ -180,6 +187,8 @@ impl World {
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: StdRng::seed_from_u64(options.seed),
+            backup_key: BackupKey::default(),
+            rotations_looked: None,
             agenda: BTreeMap::new(),
             counter: 0,
         };
