@@ -59,6 +59,7 @@ pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;
 pub use propagation::{Lag, Propagation};
+pub use throttle::key_vault::KeyVaultLimits;
 pub use throttle::{Bucket, Throttling};
 pub use tuning::Tuning;
 

@@ -37,7 +37,7 @@ struct Arguments {
     /// JSON file with a list of fault rules, each as for the control API.
     #[arg(long, env = "AZURE_SIM_FAULTS")]
     faults: Option<PathBuf>,
-    /// Do not throttle requests to Azure Resource Manager.
+    /// Do not throttle requests to Azure Resource Manager and to vaults.
     #[arg(long)]
     no_throttling: bool,
     /// Namespace that is not registered at start; can be given more than once.

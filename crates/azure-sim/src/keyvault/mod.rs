@@ -13,6 +13,7 @@ pub(crate) mod key_body;
 pub(crate) mod key_model;
 pub(crate) mod key_policy;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod rotation;
@@ -47,6 +48,7 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
     let lower: Vec<String> = names.iter().map(|s| s.to_lowercase()).collect();
     let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
     let method = call.method.as_str();
+    limits::admit(&asked, &parts)?;
     match (method, parts.as_slice()) {
         ("GET", ["keys"]) => keys::list(&asked),
         ("POST", ["keys", "restore"]) => backup::restore(&asked).await,
