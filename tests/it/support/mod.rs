@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod database;
+pub mod late;
 pub mod pages;
 pub mod process;
 pub mod schemas;

@@ -173,8 +173,12 @@ impl World {
 
     /// Removes a deleted HSM for good, with the principal of its identity.
     pub fn purge_hsm(&mut self, name: &str) {
-        if let Some(oid) = self.deleted_hsms.remove(name).and_then(|d| d.hsm.identity.system) {
-            self.principals.remove(&oid);
+        let Some(DeletedHsm { hsm, .. }) = self.deleted_hsms.remove(name) else {
+            return;
+        };
+        crate::arm::network::connections::disconnect_under(&mut self.networks, &hsm.id);
+        if let Some(oid) = &hsm.identity.system {
+            self.principals.remove(oid);
         }
     }
 }

@@ -127,10 +127,14 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, Failure> {
+    wanted(vault, name, &key_body::object(asked.call, false)?)
+}
+
+/// Reads the body of a `create`.
+pub(crate) fn wanted(vault: &Holder, name: &str, body: &Map<String, Value>) -> Result<Wanted, Failure> {
     key_body::good_name(name)?;
-    let body = key_body::object(asked.call, false)?;
     key_body::only(
-        &body,
+        body,
         &["kty", "key_size", "key_ops", "attributes", "tags", "crv", "public_exponent", "release_policy"],
     )?;
     if body.get("release_policy").is_some_and(|p| !p.is_null()) {
@@ -141,11 +145,11 @@ fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, 
     {
         return Err(Failure::not_played("public exponents other than 65537"));
     }
-    let kind = key_body::kind(&body, vault)?;
+    let kind = key_body::kind(body, vault)?;
     Ok(Wanted {
-        ops: key_body::ops(&body, &kind)?,
-        attributes: key_body::attributes(&body)?,
-        tags: key_body::tags(&body)?.unwrap_or_default(),
+        ops: key_body::ops(body, &kind)?,
+        attributes: key_body::attributes(body)?,
+        tags: key_body::tags(body)?.unwrap_or_default(),
         kind,
     })
 }

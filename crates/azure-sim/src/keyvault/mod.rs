@@ -6,6 +6,7 @@ pub(crate) mod aes;
 pub(crate) mod backup;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
+pub(crate) mod ensure;
 pub(crate) mod holder;
 pub(crate) mod import;
 pub(crate) mod jwk;

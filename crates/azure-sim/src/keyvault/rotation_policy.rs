@@ -63,7 +63,7 @@ pub(crate) fn put(asked: &Asked<'_>, name: &str) -> Outcome {
 
 /// The actions in normal form and the expiry, or why not. `least` is the fewest days from creation to rotation: 7 in vaults,
 /// 28 in managed HSMs.
-fn read(body: &Map<String, Value>, least: i64) -> Result<(Value, Option<String>), Failure> {
+pub(crate) fn read(body: &Map<String, Value>, least: i64) -> Result<(Value, Option<String>), Failure> {
     let expiry = match body.get("attributes").and_then(|a| a.get("expiryTime")) {
         None | Some(Value::Null) => None,
         Some(value) => {

@@ -1,6 +1,7 @@
 //! The simulator as a client sees it: raw HTTP over TLS with the simulator's CA. One binary, one file per subject.
 
 mod arm_common;
+mod arm_keys;
 mod blob_client;
 mod client;
 mod control;
@@ -12,13 +13,21 @@ mod generic_kinds;
 mod hsm;
 mod hsm_refusals;
 mod hsm_storage;
+mod key_errors;
 mod keys;
 mod keys_more;
+mod kind_case;
+mod kinds_backup;
+mod kinds_clusters;
 mod kinds_data;
+mod kinds_data;
+mod kinds_health;
+mod kinds_tools;
 mod limits;
 mod locks;
 mod model;
 mod policies;
+mod private_links;
 mod refusals;
 mod robust;
 mod roles;
@@ -28,4 +37,5 @@ mod soft_delete;
 mod throttling;
 mod tokens;
 mod truth;
+mod vault_more;
 mod visibility;

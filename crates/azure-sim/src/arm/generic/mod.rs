@@ -37,6 +37,8 @@ pub(crate) mod resource;
 mod route;
 mod rule;
 pub(crate) mod soft;
+#[cfg(test)]
+mod table;
 mod track;
 mod write;
 
