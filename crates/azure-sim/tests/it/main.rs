@@ -20,7 +20,6 @@ mod kind_case;
 mod kinds_backup;
 mod kinds_clusters;
 mod kinds_data;
-mod kinds_data;
 mod kinds_health;
 mod kinds_tools;
 mod limits;
