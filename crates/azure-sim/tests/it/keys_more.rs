@@ -186,7 +186,7 @@ async fn hsm_keys_are_imported_where_there_are_hsms() {
     lab.hsm("PUT", "/keys/k2", Some(oct(17))).await.refused(400, "BadParameter");
     let made = lab.hsm("PUT", "/keys/k2", Some(oct(16))).await.expect(200).body;
     assert_eq!((&made["key"]["kty"], &made["key"]["k"]), (&json!("oct-HSM"), &Value::Null));
-    // The wrapping of RFC 3394, section 4.1, with a key of sixteen sevens.
+    // The same bytes under another name open what was wrapped.
     let wrap = json!({ "alg": "A128KW", "value": B64.encode([1; 16]) });
     let wrapped = lab.hsm("POST", "/keys/k2/wrapkey", Some(wrap)).await.expect(200).body;
     let unwrap = json!({ "alg": "A128KW", "value": wrapped["value"] });
