@@ -129,7 +129,7 @@ mod tests {
             assert!((0..250).all(|_| take(vault, 8, 1).is_none()), "each vault has its own");
         }
         assert!((0..250).all(|_| take("d", 8, 1).is_none()), "the subscription's has filled by 1000, so far");
-        assert!((0..75).all(|_| take("e", 8, 1).is_none()));
+        assert!((0..100).all(|_| take("e", 8, 1).is_none()));
         assert_eq!(take("e", 8, 1), Some((1, false)), "five times a vault's for all");
     }
 
