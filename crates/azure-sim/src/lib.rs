@@ -64,6 +64,7 @@ pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;
 pub use propagation::{Lag, Propagation};
+pub use throttle::key_vault::KeyVaultLimits;
 pub use throttle::{Bucket, Throttling};
 pub use tuning::Tuning;
 
@@ -168,6 +169,7 @@ impl Simulator {
             signer,
             dirty: AtomicBool::new(true),
             rewrap: tokio::sync::Notify::new(),
+            rotating: tokio::sync::Mutex::default(),
         });
         if let Some(seed) = seed {
             seed::plant(&shared, seed).await?;

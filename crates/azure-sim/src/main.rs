@@ -46,7 +46,7 @@ struct Arguments {
     /// Address of the plain port with the identity endpoints of a virtual machine and a web app; `none` for none.
     #[arg(long, default_value = "127.0.0.1:0", env = "AZURE_SIM_IDENTITY_LISTEN", value_parser = address_or_none)]
     identity_listen: AddressOrNone,
-    /// Do not throttle requests to Azure Resource Manager.
+    /// Do not throttle requests to Azure Resource Manager and to vaults.
     #[arg(long)]
     no_throttling: bool,
     /// Namespace that is not registered at start; can be given more than once.

@@ -67,7 +67,7 @@ pub struct Options {
     pub fast_keys: bool,
     /// How many requests the journal keeps.
     pub journal_capacity: usize,
-    /// ARM's throttling; the published figures unless set.
+    /// ARM's throttling and Key Vault's; the published figures unless set.
     pub throttling: Throttling,
     /// Namespaces that are not registered in the subscription at start; all others are.
     pub unregistered: Vec<String>,

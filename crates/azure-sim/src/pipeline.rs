@@ -98,6 +98,7 @@ async fn course(
     request: Request<Body>,
     known: Option<Surface>,
 ) -> Result<Response<Body>, Cut> {
+    keyvault::rotation::catch_up(shared).await;
     let (parts, body) = request.into_parts();
     let authority = parts
         .uri

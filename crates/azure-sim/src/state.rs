@@ -26,6 +26,7 @@ use crate::entra::principals::{Principal, Secret};
 use crate::faults::Faults;
 use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::backup::BackupKey;
 use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub dirty: AtomicBool,
     /// Wakes `cmk::keeper` when data keys are to be rewrapped.
     pub rewrap: tokio::sync::Notify,
+    /// Held by whoever lets keys rotate by the clock.
+    pub rotating: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -176,6 +179,12 @@ pub(crate) struct World {
     pub propagation: Propagation,
     #[serde(skip)]
     pub chance: Chance,
+    /// Under which backups of keys are.
+    #[serde(default)]
+    pub backup_key: BackupKey,
+    /// When the keys were last looked at for rotation.
+    #[serde(default)]
+    pub rotations_looked: Due,
     #[serde(with = "pairs")]
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
     counter: u64,
@@ -232,6 +241,8 @@ impl World {
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
             chance: Chance::of(options.seed),
+            backup_key: BackupKey::default(),
+            rotations_looked: None,
             agenda: BTreeMap::new(),
             counter: 0,
             lives: 0,

@@ -46,6 +46,9 @@ pub(crate) struct Hsm {
 pub(crate) struct Activation {
     /// From when the HSM is active.
     pub from: Due,
+    /// Which security domain it has.
+    #[serde(default)]
+    pub domain: String,
 }
 
 /// A soft-deleted managed HSM.
@@ -88,7 +91,11 @@ impl Hsm {
                 self.grants.insert(grant.name.clone(), grant);
             }
         }
-        self.activation = Some(Activation { from });
+        let domain = match self.activation.take() {
+            Some(before) => before.domain,
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        self.activation = Some(Activation { from, domain });
     }
 
     pub fn settle(&mut self, now: OffsetDateTime) {

@@ -153,6 +153,12 @@ impl Material {
         Ok(Self::Ec { curve, pair: Box::new(EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(failed)?), hsm })
     }
 
+    /// The same from the private scalar and the uncompressed public point, which have to belong together.
+    pub fn ec_from_parts(curve: Curve, d: &[u8], point: &[u8], hsm: bool) -> Result<Self, CryptoFailed> {
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), d, point).map_err(failed)?;
+        Ok(Self::Ec { curve, pair: Box::new(pair), hsm })
+    }
+
     /// The private key in PKCS#8 DER; the bare bytes of an AES key.
     pub fn pkcs8(&self) -> Result<Vec<u8>, CryptoFailed> {
         match self {
