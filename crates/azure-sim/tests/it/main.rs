@@ -2,6 +2,7 @@
 
 mod arm_common;
 mod arm_keys;
+mod assertions;
 mod blob_client;
 mod client;
 mod control;
@@ -24,7 +25,9 @@ mod kinds_health;
 mod kinds_tools;
 mod limits;
 mod locks;
+mod machine;
 mod model;
+mod persist;
 mod policies;
 mod private_links;
 mod refusals;
