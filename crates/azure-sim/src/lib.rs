@@ -45,6 +45,7 @@ mod server;
 mod snapshot;
 mod state;
 mod storage;
+mod surface;
 mod tls;
 
 use std::io;

@@ -16,9 +16,9 @@ use crate::exchange::{Exchange, Observer};
 use crate::faults::{Action, Seen};
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
-use crate::keyvault::holder::{At, Zone};
+use crate::keyvault::holder::Zone;
 use crate::state::Shared;
-use crate::storage::Endpoint;
+use crate::surface::{self, Surface, host_of};
 use crate::{arm, control, entra, keyvault, mangle, storage};
 
 /// Largest body taken.
@@ -29,54 +29,6 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut")]
 pub(crate) struct Cut;
-
-/// Which part of the cloud a host stands for.
-#[derive(Clone, Debug, PartialEq)]
-enum Surface {
-    Arm,
-    Login,
-    Graph,
-    Host,
-    Keys(At),
-    Storage(Endpoint),
-    Unknown,
-}
-
-impl Surface {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Arm => "arm",
-            Self::Login => "login",
-            Self::Graph => "graph",
-            Self::Host => "identity",
-            Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
-            Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
-            Self::Storage(at) => at.service,
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-fn surface(shared: &Shared, host: &str) -> Surface {
-    let names = &shared.addresses;
-    if let Some(at) = names.holder_of(host) {
-        return Surface::Keys(at);
-    }
-    if let Some(at) = names.storage_of(host) {
-        return Surface::Storage(at);
-    }
-    if host == format!("login.{}", names.suffix) {
-        return Surface::Login;
-    }
-    if host == format!("graph.{}", names.suffix) {
-        return Surface::Graph;
-    }
-    let arm = host == format!("management.{}", names.suffix)
-        || host == names.suffix
-        || host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    if arm { Surface::Arm } else { Surface::Unknown }
-}
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Body>) -> Result<Response<Body>, Cut> {
@@ -138,7 +90,7 @@ async fn course(
         Ok(Err(_)) => true,
         Err(_) => return Err(Cut),
     };
-    let surface = known.unwrap_or_else(|| surface(shared, &call.host));
+    let surface = known.unwrap_or_else(|| surface::of(shared, &call.host));
     if surface == Surface::Arm && call.segments.first().is_some_and(|s| s == "_sim") {
         let outcome = control::serve(shared, &call);
         note_change(shared, &call);
@@ -265,14 +217,6 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
         Surface::Unknown => {
             Err(Failure::new(404, "UnknownHost", format!("The simulator has no host '{}'.", call.host)))
         }
-    }
-}
-
-/// The host without port; an IPv6 address keeps its brackets.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 
