@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+mod federated;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod generic;
