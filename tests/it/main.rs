@@ -3,6 +3,7 @@
 mod architecture;
 mod azure;
 mod crash;
+mod crash_points;
 mod docs;
 mod engine;
 mod faults;

@@ -4,5 +4,6 @@ pub mod api;
 pub mod database;
 pub mod pages;
 pub mod process;
+pub mod proxy;
 pub mod schemas;
 pub mod world;
