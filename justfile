@@ -11,6 +11,10 @@ dev *ARGS:
 test *NAME:
     cargo test --workspace {{NAME}}
 
+# A worker killed at every statement and every call, all points and not some: minutes.
+crash-points:
+    CMK_CRASH_POINTS=all cargo test --test it -- crash_points --nocapture
+
 # Format the code.
 fmt:
     cargo fmt --all

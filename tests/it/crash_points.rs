@@ -1,8 +1,8 @@
 //! A real worker process is killed at every statement it ends and at every call it makes, before and after each, by
 //! enumeration. A second process takes over, and what is left is what an undisturbed run leaves.
 //!
-//! The points are counted in an undisturbed run of the same job. A run of points takes minutes, so the everyday one takes
-//! each [`STRIDE`]-th; `CMK_CRASH_POINTS=all` (`just crash-points`) takes all.
+//! The points are counted in an undisturbed run of the same job. Where there are more than [`MOST`], the everyday run takes
+//! each second, third, … so that no more are left; `CMK_CRASH_POINTS=all` (`just crash-points`) takes all, in minutes.
 
 use std::collections::VecDeque;
 use std::process::{Child, Stdio};
@@ -20,11 +20,11 @@ use crate::support::process::{Folder, command, eventually};
 use crate::support::proxy::{Proxy, Side};
 use crate::support::world::World;
 
-/// Every which point the everyday run takes.
-const STRIDE: usize = 8;
+/// How many points of a case the everyday run takes.
+const MOST: usize = 60;
 
 /// Worlds that work at the same time.
-const LANES: usize = 4;
+const LANES: usize = 6;
 
 /// What a worker finds when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +239,8 @@ async fn enumerate(case: Case) {
     let counted = lanes[0].undisturbed(case).await;
     let all = points(&counted);
     assert!(counted.statements >= 10 && counted.calls >= 10, "{} {}", counted.statements, counted.calls);
-    let chosen: VecDeque<Point> = all.iter().copied().step_by(if all_of_them { 1 } else { STRIDE }).collect();
+    let stride = if all_of_them { 1 } else { all.len().div_ceil(MOST) };
+    let chosen: VecDeque<Point> = all.iter().copied().step_by(stride).collect();
     let (tried, queue) = (chosen.len(), Mutex::new(chosen));
     let missed = Mutex::new(Vec::new());
     let next = || queue.lock().expect("nobody panics with it").pop_front();
