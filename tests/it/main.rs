@@ -13,6 +13,7 @@ mod jobs_api;
 mod kill;
 mod openapi;
 mod postgres;
+mod postgres_faults;
 mod problems;
 mod propagation;
 mod readme;

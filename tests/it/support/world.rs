@@ -45,8 +45,8 @@ pub struct World {
     _schemas: Watch,
 }
 
-/// Whatever `options.observer` is, it is asked after the published types.
-async fn simulator(options: Options) -> (Simulator, Watch) {
+/// A simulator whose ARM bodies are held against the published types; the given observer is asked after those.
+pub async fn simulator(options: Options) -> (Simulator, Watch) {
     // Time is moved by hours, while a client renews its token by real time.
     let token_lifetime = Duration::from_secs(365 * 24 * 3600);
     let (schemas, observer) = watch();
