@@ -17,6 +17,7 @@ mod postgres_faults;
 mod problems;
 mod propagation;
 mod readme;
+mod replicas;
 mod sse;
 mod steps;
 mod store;

@@ -28,9 +28,14 @@ struct Rig {
 
 impl Rig {
     async fn over(url: &str) -> Self {
+        Self::with_connections(url, 16).await
+    }
+
+    /// With an API that may have this many connections.
+    async fn with_connections(url: &str, connections: u32) -> Self {
         let service = Service::new(Duration::from_millis(20)).await;
         let proxies = [Proxy::start(url).await, Proxy::start(url).await];
-        let (api, base) = service.serve(&proxies[0].url(url)).await;
+        let (api, base) = service.serve_with(&proxies[0].url(url), connections).await;
         let worker = service.work(&proxies[1].url(url));
         let rig = Self { service, base, proxies, _programs: [api, worker] };
         eventually("the service is ready", async || rig.service.ready(&rig.base).await.0).await;
@@ -160,15 +165,19 @@ async fn a_full_disk_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_without_a_free_connection_loses_nothing() {
     let database = TestDatabase::new(migrate).await;
-    let rig = Rig::over(&database.url).await;
+    let rig = Rig::with_connections(&database.url, 3).await;
     rig.load(2).await;
-    rig.proxies[0].delay(Duration::from_secs(8));
-    let crowd = (0..40).map(|_| rig.service.post(&rig.base, rig.service.number()));
-    let answers = futures::future::join_all(crowd).await;
+    rig.proxies[0].delay(Duration::from_secs(1));
+    let crowd = futures::future::join_all((0..24).map(|_| rig.service.post(&rig.base, rig.service.number())));
+    let says_why = eventually("readiness says why", async || {
+        let (ready, words) = rig.service.ready(&rig.base).await;
+        !ready && words.contains("no free connection")
+    });
+    let (answers, ()) = tokio::join!(crowd, says_why);
     let refused = answers.iter().filter(|posted| matches!(posted, Posted::Unavailable)).count();
     assert!(refused > 0 && answers.iter().all(|posted| !matches!(posted, Posted::Nobody)), "{answers:?}");
     rig.proxies[0].delay(Duration::ZERO);
-    rig.goes_on("empty pool", Instant::now(), u32::try_from(refused).expect("a crowd of 40")).await;
+    rig.goes_on("empty pool", Instant::now(), u32::try_from(refused).expect("a crowd of 24")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

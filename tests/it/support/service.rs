@@ -3,6 +3,7 @@
 //! What belongs here: starting the processes, sending requests, and holding what was accepted against what became of it.
 //! What does not: what is done to the processes or to the database.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use super::world::simulator;
 /// Longer than any answer may take: nothing hangs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
+/// A job that takes longer is shown and fails the test.
+const STUCK_AFTER: Duration = Duration::from_secs(55);
+
 /// A cloud, a folder, and a caller with its book.
 pub struct Service {
     pub sim: Simulator,
@@ -25,6 +29,8 @@ pub struct Service {
     client: Client,
     next: AtomicU64,
     accepted: Mutex<Vec<String>>,
+    /// Requests that were not accepted, as far as their caller was told.
+    refused: Mutex<BTreeSet<u64>>,
     slowest: Mutex<Duration>,
     _schemas: Watch,
 }
@@ -56,6 +62,7 @@ impl Service {
             client,
             next: AtomicU64::new(1),
             accepted: Mutex::default(),
+            refused: Mutex::default(),
             slowest: Mutex::default(),
             _schemas: schemas,
         }
@@ -63,8 +70,14 @@ impl Service {
 
     /// Starts an API and returns its address too.
     pub async fn serve(&self, database_url: &str) -> (Program, String) {
-        let mut program =
-            Program::spawn(command(&self.sim, database_url, &self.folder, &["serve", "--listen", "127.0.0.1:0"]));
+        self.serve_with(database_url, 16).await
+    }
+
+    /// The same with this many connections to the database.
+    pub async fn serve_with(&self, database_url: &str, connections: u32) -> (Program, String) {
+        let connections = connections.to_string();
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--database-connections", &connections];
+        let mut program = Program::spawn(command(&self.sim, database_url, &self.folder, &arguments));
         let said = program.says("the API listens").await;
         let line = said.lines().find(|line| line.contains("the API listens")).expect("it was just said");
         let port: String =
@@ -84,6 +97,16 @@ impl Service {
 
     /// Sends the request of this number. The same number again is the same request under the same idempotency key.
     pub async fn post(&self, base: &str, number: u64) -> Posted {
+        let posted = self.send(base, number).await;
+        let mut refused = self.refused.lock().expect("nobody panics with it");
+        match posted {
+            Posted::Accepted(_) => refused.remove(&number),
+            Posted::Unavailable | Posted::Nobody => refused.insert(number),
+        };
+        posted
+    }
+
+    async fn send(&self, base: &str, number: u64) -> Posted {
         let (began, sub) = (Instant::now(), self.sim.subscription_id());
         let id = |kind: &str, name: &str| {
             format!("/subscriptions/{sub}/resourceGroups/rg-cmk-demo/providers/{kind}/{name}{number}")
@@ -91,7 +114,8 @@ impl Service {
         let body = json!({
             "target": { "resourceId": id("Microsoft.Storage/storageAccounts", "stload"),
                         "create": { "location": "uksouth" } },
-            "keyStore": { "resourceId": id("Microsoft.KeyVault/vaults", "kvload"), "create": { "location": "uksouth" } },
+            "keyStore": { "resourceId": id("Microsoft.KeyVault/vaults", "kvload"),
+                          "create": { "location": "uksouth", "network": { "allowedIps": ["203.0.113.0/24"] } } },
             "key": { "name": "sa-cmk-key" },
             "createResourceGroups": true,
         });
@@ -140,11 +164,6 @@ impl Service {
         id.expect("it was just accepted")
     }
 
-    /// How many requests were accepted.
-    pub fn accepted_so_far(&self) -> usize {
-        self.accepted.lock().expect("nobody panics with it").len()
-    }
-
     /// How long the slowest request to accept a job took.
     pub fn slowest(&self) -> Duration {
         *self.slowest.lock().expect("nobody panics with it")
@@ -180,14 +199,22 @@ impl Service {
         since.elapsed()
     }
 
-    /// Waits until everything that was accepted has ended, and holds that each ended once, in success, with one of each
+    /// Sends again what was not accepted, as a caller does that was told to: whether it was stored all the same, nobody
+    /// knows. Then waits until everything has ended, and holds that each ended once, in success, with one of each
     /// thing made for it. Returns how many there were.
     pub async fn all_end_once(&self, base: &str) -> usize {
+        let refused = self.refused.lock().expect("nobody panics with it").clone();
+        for number in refused {
+            let again = async || matches!(self.post(base, number).await, Posted::Accepted(_));
+            eventually("a request that was refused is accepted", again).await;
+        }
         let accepted = self.accepted.lock().expect("nobody panics with it").clone();
         for id in &accepted {
+            let began = Instant::now();
             eventually(&format!("job {id} succeeds"), async || {
                 let state = self.state(base, id).await;
-                assert!(!matches!(state.as_str(), "failed" | "cancelled"), "{id} {state}");
+                let stuck = began.elapsed() > STUCK_AFTER || matches!(state.as_str(), "failed" | "cancelled");
+                assert!(!stuck, "{:?}", self.get(base, &format!("/v1/jobs/{id}")).await);
                 state == "succeeded"
             })
             .await;
