@@ -17,7 +17,7 @@ use super::process::{Folder, Program, command, eventually};
 use super::world::simulator;
 
 /// Longer than any answer may take: nothing hangs.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A job that takes longer is shown and fails the test.
 const STUCK_AFTER: Duration = Duration::from_secs(55);
