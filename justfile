@@ -32,6 +32,7 @@ lint:
 # Rewrite the files that tests compare with: the contract, plans, wire strings, generated parts of pages, the tour.
 golden:
     UPDATE_GOLDEN=1 cargo test --test it -- golden openapi docs readme
+    UPDATE_GOLDEN=1 cargo test -p azure-sim --lib types_md
 
 # Everything that has to hold before a change lands.
 ci:

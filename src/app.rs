@@ -10,6 +10,7 @@ use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -59,13 +60,10 @@ pub async fn serve(database: &DatabaseArgs, api: &ApiArgs) -> anyhow::Result<()>
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
     let news = NewsHub::new();
-    let hearing = tokio::spawn({
-        let (news, store, stop) = (news.clone(), store.clone(), shutdown.stop.clone());
-        async move { news.run(store, stop).await }
-    });
+    let feeding = feed(&news, &store);
     let served = serve_api(listener, store.clone(), news, &shutdown).await;
     shutdown.stop.cancel();
-    let _ = hearing.await;
+    feeding.end().await;
     store.close().await;
     served
 }
@@ -75,9 +73,12 @@ pub async fn work(database: &DatabaseArgs, worker: &WorkerArgs, azure: &AzureArg
     let settings = azure.settings(&environment)?;
     let store = open(database)?;
     let shutdown = Shutdown::on_signals()?;
-    run_worker(store.clone(), settings, worker.settings(), &shutdown).await?;
+    let news = NewsHub::new();
+    let feeding = feed(&news, &store);
+    let ran = run_worker(store.clone(), settings, worker.settings(), news, &shutdown).await;
+    feeding.end().await;
     store.close().await;
-    Ok(())
+    ran
 }
 
 /// `cmk migrate`: brings the database's schema up to date.
@@ -119,18 +120,38 @@ pub async fn run_worker(
     store: Store,
     azure: AzureSettings,
     settings: WorkerSettings,
+    news: NewsHub,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     info!(cloud = azure.cloud.name, "connecting to Azure");
     let azure = Arc::new(Azure::connect(azure)?);
-    let news = NewsHub::new();
-    let hearing = tokio::spawn({
-        let (news, store, stop) = (news.clone(), store.clone(), shutdown.stop.clone());
+    Worker::new(store, azure, news, settings).run(shutdown.stop.clone(), shutdown.abort.clone()).await;
+    Ok(())
+}
+
+/// Feeds a hub until the returned order to stop. Stop it last, so that the last turns and requests are told of.
+pub fn feed(news: &NewsHub, store: &Store) -> Feeding {
+    let stop = CancellationToken::new();
+    let task = tokio::spawn({
+        let (news, store, stop) = (news.clone(), store.clone(), stop.clone());
         async move { news.run(store, stop).await }
     });
-    Worker::new(store, azure, news, settings).run(shutdown.stop.clone(), shutdown.abort.clone()).await;
-    let _ = hearing.await;
-    Ok(())
+    Feeding { stop, task }
+}
+
+/// A hub that is being fed.
+#[derive(Debug)]
+pub struct Feeding {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Feeding {
+    /// Tells what is still untold, and ends.
+    pub async fn end(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
 }
 
 /// Opens the store that the environment names.

@@ -1,4 +1,4 @@
-//! The ordered, immutable list of steps of a job: a pure function of the request and the service's descriptor.
+//! The immutable list of steps of a job and what each comes after: a pure function of the request and the service's descriptor.
 //!
 //! What belongs here: which steps, in which order, with what in them, and what each would change in words. What does
 //! not: looking at Azure; a plan says what a job will look at and make true.
@@ -17,7 +17,7 @@ use crate::steps::spec::{
 };
 
 /// The version of the plans this code makes. Old plans stay as they were stored.
-pub const PLAN_VERSION: i16 = 1;
+pub const PLAN_VERSION: i16 = 2;
 
 /// The steps of a job, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct PlannedStep {
     pub name: String,
     /// What it makes true.
     pub spec: StepSpec,
+    /// The steps that have to be finished first, by name. `None`, as in plans of version 1: every earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
 }
 
 /// What one step of a plan does, for people.
@@ -82,7 +85,37 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
     }
     specs.push(configure_service(request, descriptor));
     specs.push(verify(request, descriptor));
-    Plan { steps: specs.into_iter().map(|spec| PlannedStep { name: spec.kind().to_owned(), spec }).collect() }
+    let names: Vec<&str> = specs.iter().map(StepSpec::kind).collect();
+    let after = |spec: &StepSpec| -> Vec<String> {
+        let wanted = needs(spec, own_identity);
+        names.iter().filter(|name| wanted.contains(name)).map(|name| (*name).to_owned()).collect()
+    };
+    let afters: Vec<_> = specs.iter().map(after).collect();
+    let steps = specs.into_iter().zip(afters);
+    Plan {
+        steps: steps
+            .map(|(spec, after)| PlannedStep { name: spec.kind().to_owned(), spec, after: Some(after) })
+            .collect(),
+    }
+}
+
+/// What has to be finished before a step begins, of the steps that the plan has. Steps that need nothing of each other
+/// run at the same time. The target is not touched before the key is there, unless its own identity has to be known.
+fn needs(spec: &StepSpec, own_identity: bool) -> &'static [&'static str] {
+    match spec {
+        StepSpec::CheckTarget(_) => &[],
+        StepSpec::EnsureResourceGroups(_) => &["check-target"],
+        StepSpec::EnsureKeyStore(_) | StepSpec::EnsureIdentity(_) => &["check-target", "ensure-resource-groups"],
+        StepSpec::AttachIdentity(_) if own_identity => &["ensure-key-store"],
+        StepSpec::AttachIdentity(_) => &["ensure-identity", "ensure-key"],
+        StepSpec::GrantOwnAccess(_) => &["ensure-key-store"],
+        StepSpec::GrantIdentityAccess(_) if own_identity => &["ensure-key-store", "attach-identity"],
+        StepSpec::GrantIdentityAccess(_) => &["ensure-key-store", "ensure-identity"],
+        StepSpec::AwaitKeyStoreAccess(_) => &["grant-own-access", "grant-identity-access"],
+        StepSpec::EnsureKey(_) => &["await-key-store-access"],
+        StepSpec::ConfigureService(_) => &["ensure-key", "attach-identity"],
+        StepSpec::Verify(_) => &["configure-service"],
+    }
 }
 
 fn check_target(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {

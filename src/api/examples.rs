@@ -145,6 +145,7 @@ pub(super) fn job_in(state: JobState) -> Job {
             waiting_since: None,
             failure: None,
             progress: None,
+            next_look_at: None,
             started_at: finished.then(|| after(i64::from(index) + 1)),
             finished_at: finished.then(|| after(i64::from(index) + 2)),
         });

@@ -76,7 +76,7 @@ pub(super) async fn retry_job(
 }
 
 async fn accepted(api: &Api, id: JobId) -> Result<Response, Problem> {
-    api.announce(id).await;
+    api.news.announce(id, true);
     let job = api.store.get_job(id).await?.ok_or_else(no_such_job)?;
     Ok(api.job_response(&job, StatusCode::ACCEPTED))
 }

@@ -90,7 +90,7 @@ pub(super) async fn create_job(
     let (job, replayed) = match api.store.insert_job(&new, key.as_ref()).await? {
         Accepted::New(job) => {
             tracing::info!(job.id = %job.id, service = descriptor.slug, "job accepted");
-            api.announce(job.id).await;
+            api.news.announce(job.id, true);
             (*job, false)
         }
         Accepted::Replayed(job) => (*job, true),
@@ -230,13 +230,6 @@ impl Api {
                 .insert(header::RETRY_AFTER, seconds_until_look(job, self.store.clock().now()).into());
         }
         response
-    }
-
-    /// Tells the workers and whoever waits. The change is stored; those who miss the news look by themselves.
-    pub(super) async fn announce(&self, id: JobId) {
-        if let Err(error) = self.store.notify(id).await {
-            tracing::debug!(job.id = %id, error = %error, "the news could not be sent");
-        }
     }
 }
 

@@ -91,8 +91,8 @@ pub(super) fn poll(every: Duration) -> tokio::time::Interval {
 pub(super) async fn moved(news: &mut Receiver<News>, id: JobId) {
     loop {
         match news.recv().await {
-            Ok(News::Job(other)) if other != id => {}
-            Ok(News::Job(_) | News::Unsure) | Err(RecvError::Lagged(_)) => return,
+            Ok(News::Job { id: other, .. }) if other != id => {}
+            Ok(News::Job { .. } | News::Unsure) | Err(RecvError::Lagged(_)) => return,
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

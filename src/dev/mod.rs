@@ -89,14 +89,12 @@ async fn serve_until_stopped(
     cancel_leftovers(&store).await?;
     let address = listener.local_addr()?;
     let news = NewsHub::new();
-    let hearing = tokio::spawn({
-        let (news, store, stop) = (news.clone(), store.clone(), shutdown.stop.clone());
-        async move { news.run(store, stop).await }
-    });
+    let feeding = app::feed(&news, &store);
     let worker = tokio::spawn({
         let (store, azure, shutdown) = (store.clone(), azure_settings(simulator)?, shutdown.clone());
+        let news = news.clone();
         let settings = WorkerSettings { grace: Duration::from_secs(5), ..WorkerSettings::named("dev") };
-        async move { app::run_worker(store, azure, settings, &shutdown).await }
+        async move { app::run_worker(store, azure, settings, news, &shutdown).await }
     });
     let api = tokio::spawn({
         let (store, shutdown) = (store.clone(), shutdown.clone());
@@ -120,7 +118,7 @@ async fn serve_until_stopped(
     shutdown.stop.cancelled().await;
     show::note("stopping");
     let (api, worker) = (api.await, worker.await);
-    let _ = hearing.await;
+    feeding.end().await;
     store.close().await;
     api.context("the API ended in a panic")??;
     worker.context("the worker ended in a panic")?

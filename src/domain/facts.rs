@@ -121,6 +121,19 @@ pub struct Evidence {
 }
 
 impl Facts {
+    /// Takes over what one step learned: the facts that it changed from `before` to `after`. Steps that run at the same
+    /// time each start from the same facts and write different ones.
+    pub fn absorb(&mut self, before: &Self, after: &Self) {
+        macro_rules! take {
+            ($($fact:ident),*) => { $(
+                if before.$fact != after.$fact {
+                    self.$fact.clone_from(&after.$fact);
+                }
+            )* };
+        }
+        take!(target, key_store, identity, own_grant, identity_grant, key, evidence);
+    }
+
     /// When both grants were in place: the start of the window in which "forbidden" means "not yet".
     pub fn granted_at(&self) -> Option<OffsetDateTime> {
         [&self.own_grant, &self.identity_grant].into_iter().flatten().map(|g| g.seen_at).max()

@@ -38,7 +38,7 @@ impl Leases {
         let state = LeaseState { ends: given + length, cancelled: false, lost: false };
         let (sender, receiver) = watch::channel(state);
         self.lock().insert(lease, sender);
-        Held { lease, leases: Arc::clone(self), state: receiver, margin }
+        Held { lease, leases: Arc::clone(self), state: receiver, margin, given }
     }
 
     /// Renews every lease. An unreachable database changes nothing: the leases run out by the worker's clock.
@@ -95,12 +95,18 @@ pub struct Held {
     leases: Arc<Leases>,
     state: watch::Receiver<LeaseState>,
     margin: Duration,
+    given: Instant,
 }
 
 impl Held {
     /// Whether somebody asked to cancel, as far as the last renewal told.
     pub fn is_cancelled(&self) -> bool {
         self.state.borrow().cancelled
+    }
+
+    /// How long ago the claim was asked for.
+    pub fn age(&self) -> Duration {
+        self.given.elapsed()
     }
 
     /// Whether enough of the lease is left, by the worker's own clock, to begin something.
@@ -147,12 +153,14 @@ pub struct Gate<'a> {
     pub crashed: &'a CancellationToken,
     /// Cancelled when the worker shuts down.
     pub draining: &'a CancellationToken,
+    /// Cancelled when the turn comes to its end for another reason: a step beside this one failed for good.
+    pub closing: &'a CancellationToken,
 }
 
 impl Gate<'_> {
     async fn check(&self) -> Result<(), Stop> {
         self.pass(CrashPoint::BeforeAct).await;
-        if self.draining.is_cancelled() {
+        if self.draining.is_cancelled() || self.closing.is_cancelled() {
             return Err(Stop::Released);
         }
         let renewed = self.held.leases.renew_some(self.store, &[self.held.lease], self.length).await;

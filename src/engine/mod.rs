@@ -8,8 +8,10 @@
 
 pub mod crash;
 pub mod lease;
+pub mod ledger;
 pub mod turn;
 pub mod worker;
 
+pub use ledger::Ledger;
 pub use turn::TurnEnd;
 pub use worker::{Worker, WorkerSettings};

@@ -1,25 +1,33 @@
-//! One claimed slice of a job's run: step after step until a wait, a failure, the end, or the turn's budget.
+//! One claimed slice of a job's run: every step that can run, until all of them wait, one fails, all are done, or the
+//! turn's budget is spent.
 //!
-//! What belongs here: what follows from a step's outcome. What does not: which jobs run (`worker`).
+//! What belongs here: running steps, at the same time where they do not depend on each other, and ending a turn. What does
+//! not: which jobs run (`worker`), and what an outcome does to the run's state (`ledger`).
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use rand::RngExt;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::crash::{CrashPoint, CrashPoints};
 use super::lease::{Gate, Held};
+use super::ledger::Ledger;
 use crate::azure::{Azure, CallContext};
 use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::retry::{MAX_ATTEMPTS, retry_delay};
-use crate::steps::{self, Progress, StepContext, StepOutcome, Stop, WaitReason};
-use crate::store::{Job, LeaseLost, Recorded, StepRow, Store, StoreError};
+use crate::steps::{self, StepContext, StepOutcome, Stop, WaitReason};
+use crate::store::notify::NewsHub;
+use crate::store::{Job, LeaseLost, Next, Recorder, StepRow, Store, StoreError};
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +50,12 @@ pub enum TurnEnd {
 
 /// What a turn needs beside its job.
 pub struct Turn<'a> {
-    /// The store.
+    /// The store, for its clock and for confirming the lease.
     pub store: &'a Store,
+    /// Where outcomes are recorded.
+    pub recorder: &'a Recorder,
+    /// Where changes are told of.
+    pub news: &'a NewsHub,
     /// The clients.
     pub azure: &'a Azure,
     /// The lease.
@@ -58,180 +70,265 @@ pub struct Turn<'a> {
     pub hard_stop: &'a CancellationToken,
     /// Crash points, in tests.
     pub crash: Option<&'a CrashPoints>,
+    /// The time of the claim by the database's clock, which the times that a turn notes are counted from.
+    pub claimed_at: OffsetDateTime,
 }
 
-/// What follows from one step.
-enum After {
-    NextStep,
-    End(TurnEnd),
+/// What a run of one step came to.
+struct Ran {
+    index: usize,
+    before: Facts,
+    after: Facts,
+    outcome: StepOutcome,
+}
+
+/// Why a turn ends although steps could go on.
+enum Ending {
+    Failed(Failure),
+    Cancelled,
+    Released,
+}
+
+/// Runs of steps that are under way, and those that came to an end while something was being recorded.
+struct Running<'t> {
+    runs: FuturesUnordered<BoxFuture<'t, Ran>>,
+    ended: VecDeque<Ran>,
 }
 
 impl Turn<'_> {
     /// Runs the job until its turn ends.
     pub async fn run(&self, job: Job) -> TurnEnd {
-        let began = Instant::now();
-        let mut facts = job.facts.clone();
+        let mut ledger = Ledger::open(&job);
         if job.cancel_requested_at.is_some() {
-            return self.cancel().await;
+            return self.close(ledger, Next::Cancelled, TurnEnd::Cancelled).await;
         }
-        let last = job.steps.len().saturating_sub(1);
-        let mut ran_one = false;
-        for (index, step) in job.steps.iter().enumerate().filter(|(_, s)| !s.state.is_finished()) {
-            if self.held.is_cancelled() {
-                return self.cancel().await;
+        let (crashed, closing) = (CancellationToken::new(), CancellationToken::new());
+        let ended = {
+            let run = self.run_steps(&job, &mut ledger, &crashed, &closing);
+            tokio::select! {
+                // In this order: whoever has lost the lease, or died, records nothing.
+                biased;
+                () = crashed.cancelled() => Err(TurnEnd::Crashed),
+                () = self.held.ended() => Err(TurnEnd::LeaseLost),
+                ended = run => ended,
             }
-            // A turn runs at least one step, or a budget of nothing would give the job back for ever.
-            if self.draining.is_cancelled() || (ran_one && began.elapsed() > self.budget) {
-                return self.release().await;
-            }
-            ran_one = true;
-            let span = info_span!("step.run", cmk.step = %step.planned.name, cmk.job_id = %job.id);
-            match self.run_step(&job, step, &mut facts, index == last).instrument(span).await {
-                After::NextStep => {}
-                After::End(end) => return end,
-            }
-        }
-        TurnEnd::Succeeded
-    }
-
-    async fn run_step(&self, job: &Job, step: &StepRow, facts: &mut Facts, last: bool) -> After {
-        let lease = self.held.lease;
-        let name = step.planned.name.as_str();
-        let first = step.started_at.is_none();
-        let started = self.record(|| self.store.record_step_started(lease, step.ordinal, name, first)).await;
-        if let Err(end) = started {
-            return After::End(end);
-        }
-        let outcome = match self.guarded(job, step, facts).await {
-            Ok(outcome) => outcome,
-            Err(end) => return After::End(end),
         };
-        if self.crash.is_some_and(|crash| crash(name, CrashPoint::BeforeRecord)) {
-            return After::End(TurnEnd::Crashed);
+        match ended {
+            Err(end) => end,
+            Ok(None) if ledger.is_done() => self.close(ledger, Next::Succeeded, TurnEnd::Succeeded).await,
+            Ok(None) => match ledger.wait() {
+                Some((until, reason)) => {
+                    let after = Duration::try_from(until - self.now()).unwrap_or_default();
+                    self.close(ledger, Next::Waiting { after, reason }, TurnEnd::Waiting).await
+                }
+                // Nothing runs, nothing waits, nothing is ready: a plan whose steps wait for each other.
+                None => {
+                    let failure = Failure::new(Code::StepDefect, "the steps of the plan wait for each other");
+                    self.close(ledger, Next::Failed(failure), TurnEnd::Failed).await
+                }
+            },
+            Ok(Some(Ending::Failed(failure))) => self.close(ledger, Next::Failed(failure), TurnEnd::Failed).await,
+            Ok(Some(Ending::Cancelled)) => self.close(ledger, Next::Cancelled, TurnEnd::Cancelled).await,
+            Ok(Some(Ending::Released)) => self.close(ledger, Next::Queued, TurnEnd::Released).await,
         }
-        self.settle(step, outcome, facts, last).await
     }
 
-    /// Runs the step until it ends, the lease ends, or the worker has to stop; whichever comes first ends its calls.
-    async fn guarded(&self, job: &Job, step: &StepRow, facts: &mut Facts) -> Result<StepOutcome, TurnEnd> {
-        let crashed = CancellationToken::new();
+    /// Starts what is ready and takes in what has ended, until nothing runs. Outcomes and starts that come together are
+    /// one write; the last ones are left to the write that ends the turn.
+    async fn run_steps<'t>(
+        &'t self,
+        job: &'t Job,
+        ledger: &mut Ledger,
+        crashed: &'t CancellationToken,
+        closing: &'t CancellationToken,
+    ) -> Result<Option<Ending>, TurnEnd> {
+        let began = Instant::now();
+        let mut running = Running { runs: FuturesUnordered::new(), ended: VecDeque::new() };
+        let mut ending: Option<Ending> = None;
+        let mut ran_one = false;
+        loop {
+            let now = self.now();
+            let ready = ledger.ready(now);
+            if ending.is_none() && !ready.is_empty() {
+                // A turn runs at least one step, or a budget of nothing would give the job back for ever.
+                ending = self.stop_between_steps(ran_one && began.elapsed() > self.budget);
+            }
+            if ending.is_none() && !ready.is_empty() {
+                ran_one = true;
+                for index in &ready {
+                    ledger.start(*index, now);
+                }
+                self.record(ledger, Next::Running, &mut running).await?;
+                for index in ready {
+                    let run = self.run_step(job, ledger, index, crashed, closing);
+                    running.runs.push(run);
+                }
+            }
+            if running.is_empty() {
+                return Ok(ending);
+            }
+            let ran = tokio::select! {
+                ran = running.next() => ran,
+                () = self.next_due(ledger), if ending.is_none() => None,
+                () = self.hard_stop.cancelled() => return Ok(Some(Ending::Released)),
+            };
+            if let Some(ran) = ran {
+                if let Some(end) = self.take_in(ledger, ran) {
+                    closing.cancel();
+                    ending.get_or_insert(end);
+                }
+                // What others run on is told at once; an outcome that starts something is recorded with its start.
+                if !running.is_empty() && ledger.ready(self.now()).is_empty() && ledger.is_dirty() {
+                    self.record(ledger, Next::Running, &mut running).await?;
+                }
+            }
+        }
+    }
+
+    fn stop_between_steps(&self, budget_is_spent: bool) -> Option<Ending> {
+        if self.held.is_cancelled() {
+            return Some(Ending::Cancelled);
+        }
+        (self.draining.is_cancelled() || budget_is_spent).then_some(Ending::Released)
+    }
+
+    /// Ends when the first of the waiting steps is due; never where none waits.
+    async fn next_due(&self, ledger: &Ledger) {
+        match ledger.wait() {
+            Some((until, _)) => {
+                let pause = Duration::try_from(until - self.now()).unwrap_or_default();
+                #[expect(clippy::disallowed_methods, reason = "a step waits while others of its job run")]
+                tokio::time::sleep(pause.max(Duration::from_millis(10))).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// One run of one step, from the facts as they are now.
+    fn run_step<'t>(
+        &'t self,
+        job: &'t Job,
+        ledger: &Ledger,
+        index: usize,
+        crashed: &'t CancellationToken,
+        closing: &'t CancellationToken,
+    ) -> BoxFuture<'t, Ran> {
+        let (before, step) = (ledger.facts().clone(), ledger.steps()[index].clone());
+        let span = info_span!("step.run", cmk.step = %step.planned.name, cmk.job_id = %job.id);
+        let run = async move {
+            let mut after = before.clone();
+            let outcome = self.outcome_of(job, &step, &before, &mut after, crashed, closing).await;
+            if self.crash.is_some_and(|crash| crash(&step.planned.name, CrashPoint::BeforeRecord)) {
+                crashed.cancel();
+                std::future::pending::<()>().await;
+            }
+            Ran { index, before, after, outcome }
+        };
+        run.instrument(span).boxed()
+    }
+
+    async fn outcome_of(
+        &self,
+        job: &Job,
+        step: &StepRow,
+        before: &Facts,
+        after: &mut Facts,
+        crashed: &CancellationToken,
+        closing: &CancellationToken,
+    ) -> StepOutcome {
         let gate = Gate {
             held: self.held,
             store: self.store,
             length: self.lease_length,
             step: &step.planned.name,
             crash: self.crash,
-            crashed: &crashed,
+            crashed,
             draining: self.draining,
+            closing,
         };
-        let known = facts.clone();
         let cx = StepContext {
             azure: self.azure,
             call: CallContext::new(job.id.0),
             clock: self.store.clock(),
             job_id: job.id,
-            facts: &known,
+            facts: before,
             waiting_since: step.waiting_since,
             progress: step.progress.as_ref(),
             gate: &gate,
         };
-        let run = AssertUnwindSafe(steps::run(&step.planned.spec, &cx, facts)).catch_unwind();
-        tokio::select! {
-            outcome = run => Ok(outcome.unwrap_or_else(|_| {
-                error!("a step panicked");
-                let message = "the step ended in a defect of the service";
-                StepOutcome::Failed(Failure::new(Code::StepDefect, message))
-            })),
-            () = self.held.ended() => Err(TurnEnd::LeaseLost),
-            () = crashed.cancelled() => Err(TurnEnd::Crashed),
-            () = self.hard_stop.cancelled() => Err(self.release().await),
-        }
+        let run = AssertUnwindSafe(steps::run(&step.planned.spec, &cx, after)).catch_unwind();
+        run.await.unwrap_or_else(|_| {
+            error!("a step panicked");
+            StepOutcome::Failed(Failure::new(Code::StepDefect, "the step ended in a defect of the service"))
+        })
     }
 
-    /// Records what a step led to.
-    async fn settle(&self, step: &StepRow, outcome: StepOutcome, facts: &Facts, last: bool) -> After {
-        let (lease, name) = (self.held.lease, step.planned.name.as_str());
-        let ended = |recorded: Result<(), TurnEnd>, end| After::End(recorded.err().unwrap_or(end));
+    /// Notes what a step led to. Answers why the turn has to end, if it has to.
+    fn take_in(&self, ledger: &mut Ledger, ran: Ran) -> Option<Ending> {
+        let Ran { index, before, after: learned, outcome } = ran;
+        let (now, name) = (self.now(), ledger.steps()[index].planned.name.clone());
         match outcome {
             StepOutcome::Done { changed } => {
-                info!(changed, "step done");
-                let done = || self.store.record_step_done(lease, step.ordinal, name, changed, facts, last);
-                match self.record(done).await {
-                    Ok(()) if last => After::End(TurnEnd::Succeeded),
-                    Ok(()) => {
-                        self.announce().await;
-                        After::NextStep
-                    }
-                    Err(end) => After::End(end),
-                }
+                info!(cmk.step = name, changed, "step done");
+                ledger.finish(index, changed, &before, &learned, now);
+                None
             }
             StepOutcome::Wait { after, reason, progress } => {
-                debug!(reason = reason.code, after_ms = millis(after), "step waits");
-                ended(self.wait(step, after, &reason, progress.as_ref(), None).await, TurnEnd::Waiting)
+                debug!(cmk.step = name, reason = reason.code, after_ms = millis(after), "step waits");
+                ledger.wait_for(index, after, reason, progress, None, now);
+                None
             }
             StepOutcome::Retry { failure, retry_after, progress } => {
-                let attempt = step.attempts + 1;
-                warn!(code = failure.code.as_str(), attempt, "step met a transient error");
+                let attempt = ledger.steps()[index].attempts + 1;
+                warn!(cmk.step = name, code = failure.code.as_str(), attempt, "step met a transient error");
                 if attempt >= MAX_ATTEMPTS {
-                    return self.fail(step, spent(failure, attempt)).await;
+                    return Some(fail(ledger, index, spent(failure, attempt), now));
                 }
                 let after = retry_delay(attempt, retry_after, rand::rng().random());
                 let reason = WaitReason::new("retry", format!("attempt {attempt} failed: {}", failure.message));
-                let waited = self.wait(step, after, &reason, progress.as_ref(), Some(&failure)).await;
-                ended(waited, TurnEnd::Waiting)
+                ledger.wait_for(index, after, reason, progress, Some(failure), now);
+                None
             }
-            StepOutcome::Failed(failure) => self.fail(step, failure).await,
-            StepOutcome::Stopped(Stop::Cancelled) => After::End(self.cancel().await),
-            StepOutcome::Stopped(Stop::LeaseLost) => After::End(TurnEnd::LeaseLost),
-            StepOutcome::Stopped(Stop::Released) => After::End(self.release().await),
+            StepOutcome::Failed(failure) => Some(fail(ledger, index, failure, now)),
+            StepOutcome::Stopped(stop) => {
+                ledger.put_back(index);
+                Some(if stop == Stop::Cancelled { Ending::Cancelled } else { Ending::Released })
+            }
         }
     }
 
-    /// The step waits, for what it waited for before or for something new.
-    async fn wait(
-        &self,
-        step: &StepRow,
-        after: Duration,
-        reason: &WaitReason,
-        progress: Option<&Progress>,
-        failure: Option<&Failure>,
-    ) -> Result<(), TurnEnd> {
-        let known = step.wait_reason.as_ref().is_some_and(|r| r.code == reason.code);
-        let (lease, name) = (self.held.lease, step.planned.name.as_str());
-        let wait = || self.store.record_step_wait(lease, step.ordinal, name, after, reason, progress, failure, !known);
-        self.record(wait).await
-    }
-
-    async fn fail(&self, step: &StepRow, failure: Failure) -> After {
-        warn!(code = failure.code.as_str(), message = failure.message, "job failed");
-        let (lease, name) = (self.held.lease, step.planned.name.as_str());
-        let failed = self.record(|| self.store.record_failed(lease, step.ordinal, name, &failure)).await;
-        After::End(failed.err().unwrap_or(TurnEnd::Failed))
-    }
-
-    async fn cancel(&self) -> TurnEnd {
-        let cancelled = self.record(|| self.store.record_cancelled(self.held.lease)).await;
-        cancelled.err().unwrap_or(TurnEnd::Cancelled)
-    }
-
-    /// Whoever listens hears of each finished step; the turn's end is announced by whoever runs the turn.
-    async fn announce(&self) {
-        if let Err(error) = self.store.notify(self.held.lease.job).await {
-            debug!(error = %error, "a finished step could not be announced");
+    /// Records where the run stands while its steps run on.
+    async fn record(&self, ledger: &mut Ledger, next: Next, running: &mut Running<'_>) -> Result<(), TurnEnd> {
+        let recorded = self.send(ledger, next);
+        tokio::pin!(recorded);
+        loop {
+            tokio::select! {
+                recorded = &mut recorded => return recorded,
+                Some(ran) = running.runs.next() => running.ended.push_back(ran),
+            }
         }
     }
 
-    async fn release(&self) -> TurnEnd {
-        let released = self.record(|| self.store.release_job(self.held.lease)).await;
-        released.err().unwrap_or(TurnEnd::Released)
+    /// Records the end of the turn. Nothing can end it before: a worker that stops gives the job back with this write.
+    async fn close(&self, mut ledger: Ledger, next: Next, end: TurnEnd) -> TurnEnd {
+        self.send(&mut ledger, next).await.err().unwrap_or(end)
     }
 
-    /// Records until it is recorded or the lease ends: a database that is away for a moment loses nothing.
-    async fn record<F: Future<Output = Recorded>>(&self, write: impl Fn() -> F) -> Result<(), TurnEnd> {
+    /// Sends until it is recorded or the lease ends: a database that is away for a moment loses nothing.
+    async fn send(&self, ledger: &mut Ledger, next: Next) -> Result<(), TurnEnd> {
+        let write = ledger.write(next);
         let mut pause = Duration::from_millis(50);
         loop {
-            match write().await {
-                Ok(Ok(())) => return Ok(()),
+            let recorded = tokio::select! {
+                recorded = self.recorder.record(write.clone()) => recorded,
+                () = self.held.ended() => return Err(TurnEnd::LeaseLost),
+            };
+            match recorded {
+                Ok(Ok(())) => {
+                    let due = write.next == Next::Queued;
+                    self.news.announce(write.lease.job, due);
+                    return Ok(());
+                }
                 Ok(Err(LeaseLost)) => return Err(TurnEnd::LeaseLost),
                 Err(StoreError::Unavailable(cause)) => warn!(error = %cause, "an outcome could not be recorded yet"),
                 Err(cause) => {
@@ -247,6 +344,33 @@ impl Turn<'_> {
             }
         }
     }
+
+    /// The time: the database's at the claim and the time since then, so that workers whose clocks differ agree. In whole
+    /// microseconds, as the database keeps it.
+    fn now(&self) -> OffsetDateTime {
+        let now = self.store.clock().pinned().unwrap_or_else(|| self.claimed_at + self.held.age());
+        now - Duration::from_nanos(u64::from(now.nanosecond() % 1000))
+    }
+}
+
+impl Running<'_> {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.ended.is_empty()
+    }
+
+    async fn next(&mut self) -> Option<Ran> {
+        match self.ended.pop_front() {
+            Some(ran) => Some(ran),
+            None => self.runs.next().await,
+        }
+    }
+}
+
+fn fail(ledger: &mut Ledger, index: usize, failure: Failure, now: OffsetDateTime) -> Ending {
+    let step = ledger.steps()[index].planned.name.clone();
+    warn!(cmk.step = step, code = failure.code.as_str(), message = failure.message, "job failed");
+    ledger.fail(index, &failure, now);
+    Ending::Failed(failure)
 }
 
 /// The failure of a step whose attempts are spent; Azure's words of the last one are kept.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +16,8 @@ use super::crash::CrashPoints;
 use super::lease::Leases;
 use super::turn::{Turn, TurnEnd};
 use crate::azure::Azure;
-use crate::store::notify::NewsHub;
-use crate::store::{Claim, HeldLease, Store, StoreError};
+use crate::store::notify::{News, NewsHub};
+use crate::store::{Claim, HeldLease, Recorder, Store, StoreError};
 use crate::telemetry;
 
 /// How a worker works.
@@ -95,13 +97,14 @@ impl Worker {
     /// tests with a clock that is moved by hand.
     pub async fn tick(&self) -> Result<Vec<TurnEnd>, StoreError> {
         let idle = CancellationToken::new();
+        let recorder = Recorder::batched(&self.store);
         let given = Instant::now();
         let claims =
             self.store.claim_due_jobs(&self.settings.name, self.settings.concurrency, self.settings.lease).await?;
         self.store.record_worker(&self.settings.name).await?;
         let mut ends = Vec::with_capacity(claims.len());
         for claim in claims {
-            ends.push(self.run_turn(claim, given, &idle, &idle).await);
+            ends.push(self.run_turn(claim, given, &recorder, &idle, &idle).await);
         }
         Ok(ends)
     }
@@ -148,11 +151,12 @@ impl Worker {
     async fn work(&self, turns: &mut JoinSet<()>, stop: &CancellationToken, hard_stop: &CancellationToken) {
         // Listening starts before the first look for work, so that nothing falls between the two.
         let mut news = self.news.subscribe();
+        let recorder = Recorder::batched(&self.store);
         let mut last_sign: Option<Instant> = None;
         let mut last_housekeeping: Option<Instant> = None;
         while !stop.is_cancelled() {
             let mut pause = self.settings.poll;
-            match self.claim(turns, stop, hard_stop).await {
+            match self.claim(turns, &recorder, stop, hard_stop).await {
                 Ok(()) => {
                     if last_sign.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
                         last_sign = self.sign_of_life().await.then(Instant::now);
@@ -171,7 +175,7 @@ impl Worker {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = wait, if !full => {}
-                _ = news.recv(), if !full => {}
+                () = work_may_be_due(&mut news), if !full => {}
                 Some(ended) = turns.join_next() => if let Err(error) = ended {
                     error!(error = %error, "a turn ended in a panic; its lease runs out");
                 },
@@ -182,6 +186,7 @@ impl Worker {
     async fn claim(
         &self,
         turns: &mut JoinSet<()>,
+        recorder: &Recorder,
         stop: &CancellationToken,
         hard_stop: &CancellationToken,
     ) -> Result<(), StoreError> {
@@ -191,9 +196,10 @@ impl Worker {
         }
         let given = Instant::now();
         for claim in self.store.claim_due_jobs(&self.settings.name, free, self.settings.lease).await? {
-            let (worker, stop, hard_stop) = (self.clone(), stop.clone(), hard_stop.clone());
+            let (worker, recorder) = (self.clone(), recorder.clone());
+            let (stop, hard_stop) = (stop.clone(), hard_stop.clone());
             turns.spawn(async move {
-                worker.run_turn(claim, given, &stop, &hard_stop).await;
+                worker.run_turn(claim, given, &recorder, &stop, &hard_stop).await;
             });
         }
         Ok(())
@@ -203,6 +209,7 @@ impl Worker {
         &self,
         claim: Claim,
         given: Instant,
+        recorder: &Recorder,
         draining: &CancellationToken,
         hard_stop: &CancellationToken,
     ) -> TurnEnd {
@@ -212,6 +219,8 @@ impl Worker {
         telemetry::set_parent(&span, claim.job.traceparent.as_deref());
         let turn = Turn {
             store: &self.store,
+            recorder,
+            news: &self.news,
             azure: &self.azure,
             held: &held,
             lease_length: self.settings.lease,
@@ -219,14 +228,10 @@ impl Worker {
             draining,
             hard_stop,
             crash: self.crash.as_ref(),
+            claimed_at: claim.at,
         };
         let end = turn.run(claim.job).instrument(span.clone()).await;
         span.record("cmk.turn_end", tracing::field::debug(end));
-        if end != TurnEnd::Crashed
-            && let Err(error) = self.store.notify(lease.job).await
-        {
-            debug!(error = %error, "the turn's end could not be announced");
-        }
         end
     }
 
@@ -252,6 +257,18 @@ impl Worker {
         match self.store.next_due().await {
             Ok(Some(due)) => Duration::try_from(due - self.store.clock().now()).unwrap_or(shortest).max(shortest),
             _ => self.settings.poll,
+        }
+    }
+}
+
+/// Ends when a job may have become due. The progress of jobs that run is none of an idle worker's business.
+async fn work_may_be_due(news: &mut broadcast::Receiver<News>) {
+    loop {
+        match news.recv().await {
+            Ok(News::Job { due: false, .. }) => {}
+            Ok(News::Job { due: true, .. } | News::Unsure) | Err(RecvError::Lagged(_)) => return,
+            // Without news the poll is all there is.
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -7,9 +7,11 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{EventKind, Job, Store, StoreError};
+use super::rows::stored_steps;
+use super::{EventKind, Job, StepRow, Store, StoreError};
+use crate::domain::facts::Facts;
 use crate::domain::ids::JobId;
-use crate::domain::job::JobKind;
+use crate::domain::job::{JobKind, JobState};
 use crate::domain::request::CmkRequest;
 use crate::plan::{PLAN_VERSION, Plan};
 
@@ -33,6 +35,40 @@ pub struct NewJob<'a> {
     pub plan: &'a Plan,
     /// W3C trace context of the accepting request.
     pub traceparent: Option<&'a str>,
+}
+
+impl NewJob<'_> {
+    /// The job as it stands in the database once it has been accepted.
+    fn stored(&self, created_at: OffsetDateTime) -> Job {
+        let steps =
+            (0..).zip(&self.plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, step.clone())).collect();
+        Job {
+            id: self.id,
+            kind: self.kind,
+            service: self.service.to_owned(),
+            target: self.request.target.resource_id.clone(),
+            requested_by: self.requested_by.to_owned(),
+            labels: self.request.labels.clone(),
+            request: self.request.clone(),
+            state: JobState::Queued,
+            created_at,
+            updated_at: created_at,
+            finished_at: None,
+            run_after: created_at,
+            wait_reason: None,
+            cancel_requested_at: None,
+            claim_no: 0,
+            lease_until: None,
+            facts: Facts::default(),
+            failure: None,
+            steps_total: u16::try_from(self.plan.steps.len()).unwrap_or(u16::MAX),
+            steps_done: 0,
+            event_seq: 1,
+            version: 1,
+            traceparent: self.traceparent.map(str::to_owned),
+            steps,
+        }
+    }
 }
 
 /// A caller's idempotency key with the hash of the body it came with.
@@ -66,12 +102,8 @@ impl Store {
         // and the look at what was in the way.
         for _ in 0..2 {
             match self.try_insert(job, key).await {
-                Ok(true) => {
-                    let stored = self.get_job(job.id).await?;
-                    let stored = stored.ok_or_else(|| StoreError::Corrupt("a stored job is gone".into()))?;
-                    return Ok(Accepted::New(Box::new(stored)));
-                }
-                Ok(false) => {
+                Ok(Some(created_at)) => return Ok(Accepted::New(Box::new(job.stored(created_at)))),
+                Ok(None) => {
                     if let Some(accepted) = self.replay(key).await? {
                         return Ok(accepted);
                     }
@@ -91,11 +123,15 @@ impl Store {
         Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
-    /// One statement. False: the idempotency key exists already and nothing was stored.
-    async fn try_insert(&self, job: &NewJob<'_>, key: Option<&IdempotencyKey<'_>>) -> Result<bool, sqlx::Error> {
-        let specs: Vec<serde_json::Value> = job.plan.steps.iter().map(|s| json!(s.spec)).collect();
-        let names: Vec<&str> = job.plan.steps.iter().map(|s| s.name.as_str()).collect();
-        let inserted: Option<Uuid> = sqlx::query_scalar(
+    /// One statement. Answers when the job was accepted; `None`: the idempotency key exists already and nothing was stored.
+    async fn try_insert(
+        &self,
+        job: &NewJob<'_>,
+        key: Option<&IdempotencyKey<'_>>,
+    ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        let pending: Vec<StepRow> =
+            (0..).zip(&job.plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, step.clone())).collect();
+        sqlx::query_scalar(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              key as (
                  insert into idempotency_keys as k (caller, key, request_hash, job_id, created_at)
@@ -107,22 +143,20 @@ impl Store {
              ),
              job as (
                  insert into jobs (id, kind, service, target, target_key, requested_by, labels, request, plan_version,
-                                   state, created_at, updated_at, run_after, steps_total, event_seq, traceparent)
-                 select $5, $7, $8, $9, $10, $11, $12, $13, $14, 'queued', t.now, t.now, t.now, cardinality($15::text[]),
-                        1, $17
+                                   plan, created_at, steps_total, traceparent)
+                 select $5, $7, $8, $9, $10, $11, $12, $13, $14, $15, t.now, $17, $18
                  from t where $3::text is null or exists (select from key)
-                 returning id
+                 returning id, created_at
              ),
-             steps as (
-                 insert into job_steps (job_id, ordinal, name, spec)
-                 select job.id, s.ordinal - 1, s.name, s.spec
-                 from job, unnest($15::text[], $16::jsonb[]) with ordinality as s (name, spec, ordinal)
+             run as (
+                 insert into job_runs (job_id, target_key, state, run_after, updated_at, steps, steps_total, event_seq,
+                                       version)
+                 select id, $10, 'queued', created_at, created_at, $16, $17, 1, 1 from job
              ),
              event as (
-                 insert into job_events (job_id, seq, at, kind, data)
-                 select job.id, 1, t.now, $18, $19 from job, t
+                 insert into job_events (job_id, seq, at, kind, data) select id, 1, created_at, $19, $20 from job
              )
-             select id from job",
+             select created_at from job",
         )
         .bind(self.now())
         .bind(key.map(|k| k.caller))
@@ -138,14 +172,14 @@ impl Store {
         .bind(Json(&job.request.labels))
         .bind(Json(job.request))
         .bind(PLAN_VERSION)
-        .bind(&names)
-        .bind(&specs)
+        .bind(Json(&job.plan.steps))
+        .bind(stored_steps(&pending))
+        .bind(i16::try_from(job.plan.steps.len()).unwrap_or(i16::MAX))
         .bind(job.traceparent)
         .bind(EventKind::JobAccepted.as_str())
         .bind(json!({ "requestedBy": job.requested_by }))
         .fetch_optional(&self.pool)
-        .await?;
-        Ok(inserted.is_some())
+        .await
     }
 
     async fn replay(&self, key: Option<&IdempotencyKey<'_>>) -> Result<Option<Accepted>, StoreError> {
@@ -169,7 +203,7 @@ impl Store {
 
     /// The unfinished job of a target, given in lower case.
     pub async fn find_unfinished(&self, target_key: &str) -> Result<Option<JobId>, StoreError> {
-        let id: Option<Uuid> = sqlx::query_scalar("select id from jobs where target_key = $1 and finished_at is null")
+        let id: Option<Uuid> = sqlx::query_scalar("select job_id from job_runs where target_key = $1")
             .bind(target_key)
             .fetch_optional(&self.pool)
             .await?;

@@ -6,14 +6,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde_json::json;
+use sqlx::FromRow;
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::events::{NewEvent, insert_events};
-use super::progress::LeaseLost;
-use super::rows::{JobRow, StepDbRow, job_columns, step_columns};
+use super::rows::{JobRow, job_columns};
 use super::{EventKind, Job, Store, StoreError};
 use crate::domain::ids::JobId;
 
@@ -24,6 +22,16 @@ pub struct Claim {
     pub job: Job,
     /// Whether it was taken over from a worker whose lease had ended.
     pub taken_over: bool,
+    /// When it was claimed, by the database's clock.
+    pub at: OffsetDateTime,
+}
+
+#[derive(FromRow)]
+struct ClaimRow {
+    taken_over: bool,
+    now: OffsetDateTime,
+    #[sqlx(flatten)]
+    job: JobRow,
 }
 
 /// A lease that a worker holds.
@@ -36,78 +44,46 @@ pub struct HeldLease {
 }
 
 impl Store {
-    /// Claims up to `limit` jobs that are due or whose lease has ended, longest due first.
+    /// Claims up to `limit` jobs that are due or whose lease has ended, longest due first, in one statement.
     pub async fn claim_due_jobs(&self, worker: &str, limit: u16, lease: Duration) -> Result<Vec<Claim>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let taken: Vec<(Uuid, bool)> = sqlx::query_as(
+        let rows: Vec<ClaimRow> = sqlx::query_as(concat!(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              due as (
-                 select id, run_after as since, false as taken_over from jobs, t
+                 select job_id, run_after as since, false as taken_over from job_runs, t
                  where state in ('queued', 'waiting') and run_after <= t.now
-                 order by run_after limit $2 for update of jobs skip locked
+                 order by run_after, job_id limit $2 for update of job_runs skip locked
              ),
              lapsed as (
-                 select id, lease_until as since, true as taken_over from jobs, t
+                 select job_id, lease_until as since, true as taken_over from job_runs, t
                  where state = 'running' and lease_until < t.now
-                 order by lease_until limit $2 for update of jobs skip locked
+                 order by lease_until limit $2 for update of job_runs skip locked
              ),
-             chosen as (select * from due union all select * from lapsed order by since limit $2)
-             update jobs set state = 'running', claim_no = claim_no + 1, claimed_by = $3, lease_until = t.now + $4,
-                             wait_reason = null, updated_at = t.now, version = version + 1,
-                             event_seq = event_seq + chosen.taken_over::int
-             from chosen, t where jobs.id = chosen.id
-             returning jobs.id, chosen.taken_over",
-        )
+             chosen as (select * from due union all select * from lapsed order by since limit $2),
+             r as (
+                 update job_runs set state = 'running', claim_no = claim_no + 1, write_no = 0, claimed_by = $3,
+                        lease_until = t.now + $4, wait_reason = null, updated_at = t.now, version = version + 1,
+                        event_seq = event_seq + chosen.taken_over::int
+                 from chosen, t where job_runs.job_id = chosen.job_id
+                 returning job_runs.*, chosen.taken_over, chosen.since, t.now
+             ),
+             event as (
+                 insert into job_events (job_id, seq, at, kind)
+                 select job_id, event_seq, now, $5 from r where taken_over
+             )
+             select r.taken_over, r.now, ",
+            job_columns!(),
+            " from r join jobs j on j.id = r.job_id order by r.since, r.job_id"
+        ))
         .bind(self.now())
         .bind(i64::from(limit))
         .bind(worker)
         .bind(interval(lease))
-        .fetch_all(&mut *tx)
+        .bind(EventKind::JobTakenOver.as_str())
+        .fetch_all(&self.pool)
         .await?;
-        let jobs = self.claimed_jobs(&mut tx, &taken).await?;
-        for claim in jobs.iter().filter(|c| c.taken_over) {
-            let event = NewEvent { kind: EventKind::JobTakenOver, step: None, data: json!({}) };
-            insert_events(&mut tx, claim.job.id.0, claim.job.event_seq, claim.job.updated_at, &[event]).await?;
-        }
-        tx.commit().await?;
-        Ok(jobs)
-    }
-
-    async fn claimed_jobs(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        taken: &[(Uuid, bool)],
-    ) -> Result<Vec<Claim>, StoreError> {
-        if taken.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<Uuid> = taken.iter().map(|(id, _)| *id).collect();
-        let taken_over: HashMap<Uuid, bool> = taken.iter().copied().collect();
-        let jobs: Vec<JobRow> = sqlx::query_as(concat!("select ", job_columns!(), " from jobs where id = any($1)"))
-            .bind(&ids)
-            .fetch_all(&mut *connection)
-            .await?;
-        let rows: Vec<StepDbRow> = sqlx::query_as(concat!(
-            "select ",
-            step_columns!(),
-            " from job_steps where job_id = any($1) order by job_id, ordinal"
-        ))
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut steps: HashMap<Uuid, Vec<_>> = HashMap::new();
-        for row in rows {
-            steps.entry(row.job_id).or_default().push(row.into_step()?);
-        }
-        let mut claims = Vec::with_capacity(jobs.len());
-        for row in jobs {
-            let mut job = row.into_job(Vec::new())?;
-            job.steps = steps.remove(&job.id.0).unwrap_or_default();
-            let taken_over = taken_over.get(&job.id.0).copied().unwrap_or(false);
-            claims.push(Claim { job, taken_over });
-        }
-        claims.sort_by_key(|claim| claim.job.run_after);
-        Ok(claims)
+        rows.into_iter()
+            .map(|row| Ok(Claim { taken_over: row.taken_over, at: row.now, job: row.job.into_job()? }))
+            .collect()
     }
 
     /// Renews leases. Returns those still held, each with whether its job is to be cancelled; one that is missing is lost.
@@ -119,11 +95,18 @@ impl Store {
         let ids: Vec<Uuid> = leases.iter().map(|l| l.job.0).collect();
         let fences: Vec<i64> = leases.iter().map(|l| l.claim_no).collect();
         let rows: Vec<(Uuid, i64, bool)> = sqlx::query_as(
-            "update jobs set lease_until = coalesce($1::timestamptz, now()) + $2
-             from unnest($3::uuid[], $4::bigint[]) as held (id, claim_no)
-             where jobs.id = held.id and jobs.claim_no = held.claim_no and jobs.state = 'running'
-               and jobs.lease_until >= coalesce($1::timestamptz, now())
-             returning jobs.id, jobs.claim_no, jobs.cancel_requested_at is not null",
+            // Locked in the order that every batch locks in, so that two batches cannot wait for each other.
+            "with t as (select coalesce($1::timestamptz, now()) as now),
+             held as (
+                 select r.job_id from job_runs r
+                 join unnest($3::uuid[], $4::bigint[]) as l (job_id, claim_no) using (job_id)
+                 where r.claim_no = l.claim_no order by r.job_id for update of r
+             )
+             update job_runs r set lease_until = t.now + $2
+             from held, t, unnest($3::uuid[], $4::bigint[]) as l (job_id, claim_no)
+             where r.job_id = held.job_id and r.job_id = l.job_id and r.claim_no = l.claim_no and r.state = 'running'
+               and r.lease_until >= t.now
+             returning r.job_id, r.claim_no, r.cancel_requested_at is not null",
         )
         .bind(self.now())
         .bind(interval(lease))
@@ -133,31 +116,6 @@ impl Store {
         .await?;
         let held = |(id, claim_no, cancel)| (HeldLease { job: JobId(id), claim_no }, cancel);
         Ok(rows.into_iter().map(held).collect())
-    }
-
-    /// Gives a job back without having waited for anything: it is due at once. Its running step is pending again.
-    pub async fn release_job(&self, lease: HeldLease) -> Result<Result<(), LeaseLost>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let released = sqlx::query(
-            "update jobs set state = 'queued', lease_until = null, claimed_by = null,
-                             run_after = coalesce($3::timestamptz, now()),
-                             updated_at = coalesce($3::timestamptz, now()), version = version + 1
-             where id = $1 and claim_no = $2 and state = 'running'",
-        )
-        .bind(lease.job.0)
-        .bind(lease.claim_no)
-        .bind(self.now())
-        .execute(&mut *tx)
-        .await?;
-        if released.rows_affected() == 0 {
-            return Ok(Err(LeaseLost));
-        }
-        sqlx::query("update job_steps set state = 'pending' where job_id = $1 and state = 'running'")
-            .bind(lease.job.0)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(Ok(()))
     }
 
     /// Notes that a worker asked for work and got an answer.

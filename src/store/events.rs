@@ -89,10 +89,26 @@ impl Store {
 }
 
 /// An event to be written.
-pub(super) struct NewEvent<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// What.
     pub kind: EventKind,
-    pub step: Option<&'a str>,
+    /// Which step, for events of steps.
+    pub step: Option<String>,
+    /// More about it, by kind.
     pub data: Value,
+}
+
+impl NewEvent {
+    /// An event of the job.
+    pub fn of_job(kind: EventKind, data: Value) -> Self {
+        Self { kind, step: None, data }
+    }
+
+    /// An event of a step.
+    pub fn of_step(kind: EventKind, step: &str, data: Value) -> Self {
+        Self { kind, step: Some(step.to_owned()), data }
+    }
 }
 
 /// Writes events with the numbers that end at `last_seq`, which the caller has taken from the job's row in the same
@@ -102,7 +118,7 @@ pub(super) async fn insert_events(
     job: Uuid,
     last_seq: i64,
     at: OffsetDateTime,
-    events: &[NewEvent<'_>],
+    events: &[NewEvent],
 ) -> Result<(), sqlx::Error> {
     let first = last_seq - i64::try_from(events.len()).unwrap_or(0) + 1;
     for (seq, event) in (first..).zip(events) {
@@ -111,7 +127,7 @@ pub(super) async fn insert_events(
             .bind(seq)
             .bind(at)
             .bind(event.kind.as_str())
-            .bind(event.step)
+            .bind(&event.step)
             .bind(&event.data)
             .execute(&mut *connection)
             .await?;

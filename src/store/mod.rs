@@ -12,6 +12,7 @@ mod health;
 mod pool;
 mod progress;
 mod read;
+mod recorder;
 mod rows;
 
 pub mod notify;
@@ -26,10 +27,11 @@ use time::OffsetDateTime;
 pub use accept::{Accepted, IdempotencyKey, NewJob};
 pub use claims::{Claim, HeldLease};
 pub use control::{CancelOutcome, RetryOutcome};
-pub use events::{Event, EventKind};
+pub use events::{Event, EventKind, NewEvent};
 pub use health::{Health, MigrationState};
-pub use progress::{LeaseLost, Recorded};
+pub use progress::{LeaseLost, Next, Recorded, RunWrite};
 pub use read::{JobFilter, JobMark, MAX_PAGE};
+pub use recorder::Recorder;
 pub use rows::{Job, StepRow};
 
 use crate::clock::Clock;

@@ -4,10 +4,12 @@
 //! looks by itself from time to time. News is sent after the commit it tells of, never inside the accepting transaction:
 //! a NOTIFY in a transaction serialises all commits.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -18,42 +20,86 @@ use crate::domain::ids::JobId;
 const CHANNEL: &str = "cmk_jobs";
 const CAPACITY: usize = 1024;
 
+/// Between two NOTIFYs of one process: what commits in the meantime is told by one. NOTIFY takes a lock of the whole
+/// server for the length of its commit.
+const APART: Duration = Duration::from_millis(5);
+
+/// How many jobs one NOTIFY names: its payload is limited to 8000 bytes.
+const NAMED: usize = 150;
+
+/// How many jobs may wait to be told of. Beyond that the others are told to look at everything.
+const UNTOLD: usize = 5000;
+
 /// A job changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// This job changed, and may be due.
-    Job(JobId),
+    /// This job changed.
+    Job {
+        /// The job.
+        id: JobId,
+        /// Whether it may be due: work for an idle worker.
+        due: bool,
+    },
     /// News may have been missed: look again at everything that is waited for.
     Unsure,
 }
 
-/// Hands the news of one database connection to any number of listeners in this process.
+/// Hands the news of this process and of one database connection to any number of listeners, and tells the other
+/// processes what happens in this one. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct NewsHub(broadcast::Sender<News>);
+pub struct NewsHub {
+    heard: broadcast::Sender<News>,
+    untold: Arc<Untold>,
+}
+
+#[derive(Debug)]
+struct Untold {
+    origin: Uuid,
+    jobs: Mutex<BTreeMap<JobId, bool>>,
+    some: Notify,
+}
 
 impl NewsHub {
     /// A hub that nobody feeds yet.
     pub fn new() -> Self {
-        Self(broadcast::channel(CAPACITY).0)
+        let untold = Untold { origin: Uuid::new_v4(), jobs: Mutex::default(), some: Notify::new() };
+        Self { heard: broadcast::channel(CAPACITY).0, untold: Arc::new(untold) }
     }
 
     /// Hears news from now on. A listener that is too slow is told that it missed some.
     pub fn subscribe(&self) -> broadcast::Receiver<News> {
-        self.0.subscribe()
+        self.heard.subscribe()
     }
 
-    /// Feeds the hub from the database until the token is cancelled; reconnects for ever, with a bounded pause.
+    /// Tells listeners in this process now, and other processes within milliseconds, that a job changed. Call it after
+    /// the commit.
+    pub fn announce(&self, id: JobId, due: bool) {
+        let _ = self.heard.send(News::Job { id, due });
+        let mut jobs = self.untold.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.len() < UNTOLD || jobs.contains_key(&id) {
+            *jobs.entry(id).or_default() |= due;
+        }
+        drop(jobs);
+        self.untold.some.notify_one();
+    }
+
+    /// Feeds the hub from the database, and the database from the hub, until the token is cancelled; reconnects for ever,
+    /// with a bounded pause.
     pub async fn run(&self, store: Store, stop: CancellationToken) {
+        tokio::join!(self.hear(&store, &stop), self.tell(&store, &stop));
+    }
+
+    async fn hear(&self, store: &Store, stop: &CancellationToken) {
         let mut pause = Duration::from_millis(100);
         loop {
             let ended = tokio::select! {
-                ended = self.listen(&store, &mut pause) => ended,
+                ended = self.listen(store, &mut pause) => ended,
                 () = stop.cancelled() => return,
             };
             if let Err(error) = ended {
                 warn!(error = %error, "listening for news failed; will connect again");
             }
-            let _ = self.0.send(News::Unsure);
+            let _ = self.heard.send(News::Unsure);
             #[expect(clippy::disallowed_methods, reason = "the pause between two attempts to connect")]
             let wait = tokio::time::sleep(pause);
             tokio::select! {
@@ -67,15 +113,74 @@ impl NewsHub {
         let mut listener = PgListener::connect_with(store.pool()).await?;
         listener.listen(CHANNEL).await?;
         *pause = Duration::from_millis(100);
-        let _ = self.0.send(News::Unsure);
+        let _ = self.heard.send(News::Unsure);
         debug!("listening for news");
         while let Some(note) = listener.try_recv().await? {
-            if let Ok(id) = note.payload().parse::<Uuid>() {
-                let _ = self.0.send(News::Job(JobId(id)));
+            let Some((origin, news)) = note.payload().split_once(' ') else { continue };
+            if origin.parse() == Ok(self.untold.origin) {
+                continue;
+            }
+            for news in news.split(',').filter_map(parse) {
+                let _ = self.heard.send(news);
             }
         }
         Ok(())
     }
+
+    async fn tell(&self, store: &Store, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.untold.some.notified() => {}
+                () = stop.cancelled() => {
+                    self.tell_once(store).await;
+                    return;
+                }
+            }
+            self.tell_once(store).await;
+            #[expect(clippy::disallowed_methods, reason = "the pause between two NOTIFYs")]
+            tokio::time::sleep(APART).await;
+        }
+    }
+
+    async fn tell_once(&self, store: &Store) {
+        loop {
+            let payload = self.take();
+            if payload.is_empty() {
+                return;
+            }
+            // Lost news is looked for by whoever waits for it; telling it again later would help nobody.
+            if let Err(error) = store.notify(&format!("{} {payload}", self.untold.origin.simple())).await {
+                debug!(error = %error, "news could not be told");
+                return;
+            }
+        }
+    }
+
+    fn take(&self) -> String {
+        let mut jobs = self.untold.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.len() >= UNTOLD {
+            jobs.clear();
+            return "*".to_owned();
+        }
+        let mut payload = String::new();
+        for _ in 0..NAMED {
+            let Some((id, due)) = jobs.pop_first() else { break };
+            if !payload.is_empty() {
+                payload.push(',');
+            }
+            payload.push_str(&id.0.simple().to_string());
+            payload.push_str(if due { "!" } else { "" });
+        }
+        payload
+    }
+}
+
+fn parse(text: &str) -> Option<News> {
+    if text == "*" {
+        return Some(News::Unsure);
+    }
+    let (id, due) = text.strip_suffix('!').map_or((text, false), |id| (id, true));
+    Some(News::Job { id: JobId(id.parse().ok()?), due })
 }
 
 impl Default for NewsHub {
@@ -85,9 +190,8 @@ impl Default for NewsHub {
 }
 
 impl Store {
-    /// Tells every process that a job changed.
-    pub async fn notify(&self, id: JobId) -> Result<(), StoreError> {
-        sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(id.to_string()).execute(&self.pool).await?;
+    async fn notify(&self, payload: &str) -> Result<(), StoreError> {
+        sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&self.pool).await?;
         Ok(())
     }
 }

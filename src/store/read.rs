@@ -2,11 +2,12 @@
 //!
 //! What belongs here: filters and keyset pages. What does not: anything that changes a row.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use sqlx::{Postgres, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rows::{JobRow, StepDbRow, job_columns, step_columns};
+use super::rows::{JobRow, job_columns, job_tables};
 use super::{Job, Store, StoreError};
 use crate::domain::ids::JobId;
 use crate::domain::job::{JobKind, JobState};
@@ -51,85 +52,81 @@ pub struct JobMark {
 impl Store {
     /// A job with its steps.
     pub async fn get_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        let row: Option<JobRow> = sqlx::query_as(concat!("select ", job_columns!(), " from jobs where id = $1"))
-            .bind(id.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let steps: Vec<StepDbRow> =
-            sqlx::query_as(concat!("select ", step_columns!(), " from job_steps where job_id = $1 order by ordinal"))
+        let row: Option<JobRow> =
+            sqlx::query_as(concat!("select ", job_columns!(), " from ", job_tables!(), " where j.id = $1"))
                 .bind(id.0)
-                .fetch_all(&self.pool)
+                .fetch_optional(&self.pool)
                 .await?;
-        let steps = steps.into_iter().map(StepDbRow::into_step).collect::<Result<_, _>>()?;
-        row.into_job(steps).map(Some)
+        row.map(JobRow::into_job).transpose()
     }
 
     /// Where a job is, without reading all of it: cheap enough to ask every second.
     pub async fn get_mark(&self, id: JobId) -> Result<Option<JobMark>, StoreError> {
-        let row: Option<(String, i64, i64)> =
-            sqlx::query_as("select state, version, event_seq from jobs where id = $1")
-                .bind(id.0)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row: Option<(String, i64, i64)> = sqlx::query_as(concat!(
+            "select coalesce(r.state, j.state), coalesce(r.version, j.version), coalesce(r.event_seq, j.event_seq)
+                 from ",
+            job_tables!(),
+            " where j.id = $1"
+        ))
+        .bind(id.0)
+        .fetch_optional(&self.pool)
+        .await?;
         let Some((state, version, event_seq)) = row else { return Ok(None) };
         let state = JobState::find(&state).ok_or_else(|| StoreError::Corrupt(format!("job {id}: unknown state")))?;
         Ok(Some(JobMark { state, version, event_seq }))
     }
 
-    /// The number that grows with every visible change of a job.
-    pub async fn get_version(&self, id: JobId) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar("select version from jobs where id = $1").bind(id.0).fetch_optional(&self.pool).await?)
-    }
-
     /// Jobs without their steps, newest first, at most `limit` and never more than [`MAX_PAGE`] plus one: ask for one
     /// more than the page to learn whether another follows.
     pub async fn list_jobs(&self, filter: &JobFilter, limit: u16) -> Result<Vec<Job>, StoreError> {
-        let label: Option<Value> = filter.label.as_ref().map(|(key, value)| json!({ key: value }));
-        let rows: Vec<JobRow> = sqlx::query_as(concat!(
-            "select ",
-            job_columns!(),
-            " from jobs
-             where ($1::uuid is null or id < $1)
-               and ($2::text is null or state = $2)
-               and ($3::text is null or kind = $3)
-               and ($4::text is null or service = $4)
-               and ($5::text is null or target_key = $5)
-               and ($6::text is null or requested_by = $6)
-               and ($7::jsonb is null or labels @> $7)
-               and ($8::timestamptz is null or created_at >= $8)
-               and ($9::timestamptz is null or created_at < $9)
-             order by id desc
-             limit $10"
-        ))
-        .bind(filter.before.map(|id| id.0))
-        .bind(filter.state.map(JobState::as_str))
-        .bind(filter.kind.map(JobKind::as_str))
-        .bind(&filter.service)
-        .bind(&filter.target_key)
-        .bind(&filter.requested_by)
-        .bind(label)
-        .bind(filter.created_after)
-        .bind(filter.created_before)
-        .bind(i64::from(limit.min(MAX_PAGE + 1)))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter().map(|row| row.into_job(Vec::new())).collect()
+        let unfinished = filter.state.is_some_and(|state| !state.is_final());
+        // Each filter that is asked for becomes a condition of its own, so that the planner sees which index serves it.
+        let tables = if unfinished { "job_runs r join jobs j on j.id = r.job_id" } else { job_tables!() };
+        let mut query = QueryBuilder::<Postgres>::new(concat!("select ", job_columns!(list), " from "));
+        query.push(tables).push(" where true");
+        if let Some(state) = filter.state {
+            query.push(if unfinished { " and r.state = " } else { " and j.state = " }).push_bind(state.as_str());
+        }
+        if let Some(before) = filter.before {
+            query.push(" and j.id < ").push_bind(before.0);
+        }
+        if let Some(kind) = filter.kind {
+            query.push(" and j.kind = ").push_bind(kind.as_str());
+        }
+        if let Some(service) = &filter.service {
+            query.push(" and j.service = ").push_bind(service);
+        }
+        if let Some(target) = &filter.target_key {
+            query.push(" and j.target_key = ").push_bind(target);
+        }
+        if let Some(caller) = &filter.requested_by {
+            query.push(" and j.requested_by = ").push_bind(caller);
+        }
+        if let Some((key, value)) = &filter.label {
+            query.push(" and j.labels <> '{}' and j.labels @> ").push_bind(json!({ key: value }));
+        }
+        if let Some(after) = filter.created_after {
+            query.push(" and j.created_at >= ").push_bind(after);
+        }
+        if let Some(before) = filter.created_before {
+            query.push(" and j.created_at < ").push_bind(before);
+        }
+        query.push(" order by j.id desc limit ").push_bind(i64::from(limit.min(MAX_PAGE + 1)));
+        let rows: Vec<JobRow> = query.build_query_as().fetch_all(&self.pool).await?;
+        rows.into_iter().map(JobRow::into_job).collect()
     }
 
     /// How many jobs are in each state.
     pub async fn count_unfinished(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        Ok(sqlx::query_as("select state, count(*) from jobs where finished_at is null group by state")
-            .fetch_all(&self.pool)
-            .await?)
+        Ok(sqlx::query_as("select state, count(*) from job_runs group by state").fetch_all(&self.pool).await?)
     }
 
     /// When the next job is due, if any waits: what an idle worker sleeps until.
     pub async fn next_due(&self) -> Result<Option<OffsetDateTime>, StoreError> {
         let due: Option<OffsetDateTime> = sqlx::query_scalar(
             "select least(
-                 (select min(run_after) from jobs where state in ('queued', 'waiting')),
-                 (select min(lease_until) from jobs where state = 'running'))",
+                 (select min(run_after) from job_runs where state in ('queued', 'waiting')),
+                 (select min(lease_until) from job_runs where state = 'running'))",
         )
         .fetch_one(&self.pool)
         .await?;

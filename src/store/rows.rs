@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -16,17 +17,39 @@ use crate::domain::ids::{ArmId, JobId};
 use crate::domain::job::{JobKind, JobState, StepState};
 use crate::domain::request::CmkRequest;
 use crate::plan::PlannedStep;
-use crate::steps::{Progress, StepSpec, WaitReason};
+use crate::steps::{Progress, WaitReason};
 
-/// The columns of [`JobRow`], in one place.
+/// The columns of [`JobRow`], over [`job_tables!`]: what was accepted, and where the job is while it runs or how it ended.
+/// Lists leave plan and steps out.
 macro_rules! job_columns {
     () => {
-        "id, kind, service, target, requested_by, labels, request, state, created_at, updated_at, finished_at, \
-         run_after, wait_reason, cancel_requested_at, claim_no, lease_until, facts, failure, steps_total, steps_done, \
-         event_seq, version, traceparent"
+        $crate::store::rows::job_columns!("j.plan, coalesce(r.steps, j.steps) as steps")
+    };
+    (list) => {
+        $crate::store::rows::job_columns!("'[]'::jsonb as plan, '[]'::jsonb as steps")
+    };
+    ($steps:literal) => {
+        concat!(
+            $steps,
+            ", j.id, j.kind, j.service, j.target, j.requested_by, j.labels, j.request, j.created_at, j.finished_at, \
+             j.failure, j.steps_total, j.traceparent, coalesce(r.state, j.state) as state, \
+             coalesce(r.updated_at, j.updated_at) as updated_at, coalesce(r.run_after, j.finished_at) as run_after, \
+             r.wait_reason, coalesce(r.cancel_requested_at, j.cancel_requested_at) as cancel_requested_at, \
+             coalesce(r.claim_no, j.claim_no) as claim_no, r.lease_until, coalesce(r.facts, j.facts) as facts, \
+             coalesce(r.steps_done, j.steps_done) as steps_done, coalesce(r.event_seq, j.event_seq) as event_seq, \
+             coalesce(r.version, j.version) as version"
+        )
     };
 }
 pub(super) use job_columns;
+
+/// Jobs with their runs, where they run.
+macro_rules! job_tables {
+    () => {
+        "jobs j left join job_runs r on r.job_id = j.id"
+    };
+}
+pub(super) use job_tables;
 
 /// A job.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +142,8 @@ pub struct StepRow {
     pub failure: Option<Failure>,
     /// An accepted, unfinished change.
     pub progress: Option<Progress>,
+    /// When it is looked at again, while it waits.
+    pub next_look_at: Option<OffsetDateTime>,
     /// When it was first run.
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
@@ -127,7 +152,7 @@ pub struct StepRow {
 
 impl StepRow {
     /// A step that has not been begun.
-    fn pending(ordinal: i16, planned: PlannedStep) -> Self {
+    pub(super) fn pending(ordinal: i16, planned: PlannedStep) -> Self {
         Self {
             ordinal,
             planned,
@@ -138,10 +163,98 @@ impl StepRow {
             waiting_since: None,
             failure: None,
             progress: None,
+            next_look_at: None,
             started_at: None,
             finished_at: None,
         }
     }
+}
+
+/// What changes about a step, as it is stored; the rest stands in the plan.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StoredStep {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StepState>,
+    #[serde(skip_serializing_if = "is_zero")]
+    attempts: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    looks: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_reason: Option<WaitReason>,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    waiting_since: Option<OffsetDateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    next_look_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    finished_at: Option<OffsetDateTime>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl From<&StepRow> for StoredStep {
+    fn from(step: &StepRow) -> Self {
+        Self {
+            state: (step.state != StepState::Pending).then_some(step.state),
+            attempts: step.attempts,
+            looks: step.looks,
+            // A step at work remembers in its worker what it waited for; nobody else is told that it waits.
+            wait_reason: step.wait_reason.clone().filter(|_| step.state == StepState::Waiting),
+            waiting_since: step.waiting_since,
+            failure: step.failure.clone(),
+            progress: step.progress.clone(),
+            next_look_at: step.next_look_at,
+            started_at: step.started_at,
+            finished_at: step.finished_at,
+        }
+    }
+}
+
+impl StoredStep {
+    /// A step of a job that ends: one that was at work or waited is pending, it would be looked at again.
+    pub(super) fn reset(self) -> Self {
+        match self.state {
+            Some(StepState::Running | StepState::Waiting) => {
+                Self { state: None, wait_reason: None, next_look_at: None, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// A step of a job that is tried again: it is begun anew, and its looks go on counting.
+    pub(super) fn again(self) -> Self {
+        Self { looks: self.looks, ..Self::default() }
+    }
+
+    fn with(self, ordinal: i16, planned: PlannedStep) -> StepRow {
+        StepRow {
+            ordinal,
+            planned,
+            state: self.state.unwrap_or(StepState::Pending),
+            attempts: self.attempts,
+            looks: self.looks,
+            wait_reason: self.wait_reason,
+            waiting_since: self.waiting_since,
+            failure: self.failure,
+            progress: self.progress,
+            next_look_at: self.next_look_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+        }
+    }
+}
+
+/// Steps as they are stored.
+pub(super) fn stored_steps(steps: &[StepRow]) -> Json<Vec<StoredStep>> {
+    Json(steps.iter().map(StoredStep::from).collect())
 }
 
 #[derive(FromRow)]
@@ -153,6 +266,7 @@ pub(super) struct JobRow {
     requested_by: String,
     labels: Json<BTreeMap<String, String>>,
     request: Json<CmkRequest>,
+    plan: Json<Vec<PlannedStep>>,
     state: String,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
@@ -164,6 +278,7 @@ pub(super) struct JobRow {
     lease_until: Option<OffsetDateTime>,
     facts: Json<Facts>,
     failure: Option<Json<Failure>>,
+    steps: Json<Vec<StoredStep>>,
     steps_total: i16,
     steps_done: i16,
     event_seq: i64,
@@ -172,8 +287,13 @@ pub(super) struct JobRow {
 }
 
 impl JobRow {
-    pub(super) fn into_job(self, steps: Vec<StepRow>) -> Result<Job, StoreError> {
+    /// The job with its steps.
+    pub(super) fn into_job(self) -> Result<Job, StoreError> {
         let corrupt = |what: &str| StoreError::Corrupt(format!("job {}: {what}", self.id));
+        if self.plan.len() != self.steps.len() {
+            return Err(corrupt("its steps are not those of its plan"));
+        }
+        let steps = (0..).zip(self.plan.0).zip(self.steps.0);
         Ok(Job {
             id: JobId(self.id),
             kind: *JobKind::ALL.iter().find(|k| k.as_str() == self.kind).ok_or_else(|| corrupt("unknown kind"))?,
@@ -198,53 +318,7 @@ impl JobRow {
             event_seq: self.event_seq,
             version: self.version,
             traceparent: self.traceparent,
-            steps,
-        })
-    }
-}
-
-/// The columns of [`StepDbRow`].
-macro_rules! step_columns {
-    () => {
-        "job_id, ordinal, name, spec, state, attempts, looks, wait_reason, waiting_since, failure, progress, \
-         started_at, finished_at"
-    };
-}
-pub(super) use step_columns;
-
-#[derive(FromRow)]
-pub(super) struct StepDbRow {
-    pub(super) job_id: Uuid,
-    ordinal: i16,
-    name: String,
-    spec: Json<StepSpec>,
-    state: String,
-    attempts: i32,
-    looks: i32,
-    wait_reason: Option<Json<WaitReason>>,
-    waiting_since: Option<OffsetDateTime>,
-    failure: Option<Json<Failure>>,
-    progress: Option<Json<Progress>>,
-    started_at: Option<OffsetDateTime>,
-    finished_at: Option<OffsetDateTime>,
-}
-
-impl StepDbRow {
-    pub(super) fn into_step(self) -> Result<StepRow, StoreError> {
-        let state = StepState::find(&self.state)
-            .ok_or_else(|| StoreError::Corrupt(format!("step {} of job {}: unknown state", self.name, self.job_id)))?;
-        Ok(StepRow {
-            ordinal: self.ordinal,
-            planned: PlannedStep { name: self.name, spec: self.spec.0 },
-            state,
-            attempts: self.attempts.unsigned_abs(),
-            looks: self.looks.unsigned_abs(),
-            wait_reason: self.wait_reason.map(|j| j.0),
-            waiting_since: self.waiting_since,
-            failure: self.failure.map(|j| j.0),
-            progress: self.progress.map(|j| j.0),
-            started_at: self.started_at,
-            finished_at: self.finished_at,
+            steps: steps.map(|((ordinal, planned), step)| step.with(ordinal, planned)).collect(),
         })
     }
 }

@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 
 use azure_sim::{Filter, Lag, Propagation, Rule, faults};
 use cmk::domain::codes::Code;
-use cmk::domain::failure::Failure;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobState, StepState};
 use cmk::domain::retry::MAX_ATTEMPTS;
 use cmk::engine::crash::{CrashPoint, CrashPoints};
 use cmk::engine::turn::TurnEnd;
 use cmk::engine::{Worker, WorkerSettings};
-use cmk::steps::WaitReason;
 use cmk::store::notify::NewsHub;
 use cmk::store::{CancelOutcome, Event, HeldLease, Job, LeaseLost, RetryOutcome, StepRow};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::late::every_write;
 use crate::support::process::eventually;
 use crate::support::world::World;
 
@@ -248,22 +247,9 @@ async fn two_workers_share_twenty_jobs_and_do_each_once() {
 /// Every write that a worker can attempt; all are refused and leave no trace.
 async fn assert_locked_out(world: &World, lease: HeldLease) {
     let before = (world.job(lease.job).await, world.events(lease.job).await);
-    let (store, facts) = (&world.store, before.0.facts.clone());
-    let (ordinal, name) = (2, before.0.steps[2].planned.name.as_str());
-    let (reason, second) = (WaitReason::new("retry", "late"), Duration::from_secs(1));
-    let failure = Failure::new(Code::AzureUnavailable, "late");
-    let refused = [
-        store.record_step_started(lease, ordinal, name, true).await,
-        store.record_step_done(lease, ordinal, name, true, &facts, false).await,
-        store.record_step_done(lease, ordinal, name, true, &facts, true).await,
-        store.record_step_wait(lease, ordinal, name, second, &reason, None, None, true).await,
-        store.record_step_wait(lease, ordinal, name, second, &reason, None, Some(&failure), false).await,
-        store.record_failed(lease, ordinal, name, &failure).await,
-        store.record_cancelled(lease).await,
-        store.release_job(lease).await,
-    ];
-    for (nth, recorded) in refused.into_iter().enumerate() {
-        assert_eq!(recorded.expect("the database answers"), Err(LeaseLost), "write {nth}");
+    let store = &world.store;
+    for write in every_write(&before.0, lease) {
+        assert_eq!(store.record(&write).await.expect("the database answers"), Err(LeaseLost), "{write:?}");
     }
     let renewed = store.renew_leases(&[lease], Duration::from_secs(60)).await.expect("the database answers");
     assert!(renewed.is_empty(), "{renewed:?}");
@@ -320,16 +306,51 @@ async fn assert_given_back(world: &World, id: JobId) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steps_that_need_nothing_of_each_other_run_at_the_same_time() {
+    let world = World::instant().await;
+    let stuck = Rule::once("PUT", "*/vaults/kvcmkdemo1", faults::Action::Delay { millis: 1_500 });
+    world.sim.faults().add(stuck).expect("there is room");
+    let job = world.succeed(&world.seed()).await;
+    let at = |name: &str| step(&job, name).ordinal;
+    let events = history(&world, job.id).await;
+    let seq = |kind: &str, name: &str| {
+        let found = events.iter().find(|e| e.kind == kind && e.step.as_deref() == Some(name));
+        found.map(|e| e.seq).expect("it is told")
+    };
+    assert!(
+        seq("step-done", "ensure-identity") < seq("step-done", "ensure-key-store"),
+        "the slow one was not waited for"
+    );
+    assert!(at("ensure-key-store") < at("ensure-identity"));
+    assert!(seq("step-done", "ensure-key-store") < seq("step-started", "grant-own-access"), "what needs it came after");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_lets_what_runs_beside_it_end_without_new_changes() {
+    let world = World::instant().await;
+    let denied = faults::status(403, "RequestDisallowedByPolicy");
+    world.sim.faults().add(Rule::always("PUT", "*/userAssignedIdentities/*", denied)).expect("there is room");
+    let slow = Rule::once("GET", "*/vaults/kvcmkdemo1", faults::Action::Delay { millis: 700 });
+    world.sim.faults().add(slow).expect("there is room");
+    let job = world.provision(&world.seed()).await;
+    assert_eq!(job.state, JobState::Failed, "{:?}", job.failure);
+    assert_eq!(step(&job, "ensure-identity").state, StepState::Failed);
+    assert_eq!(step(&job, "ensure-key-store").state, StepState::Pending);
+    let made = world.sim.journal().count(&Filter { changed: Some(true), ..Filter::on("PUT", "*/vaults/*") });
+    assert_eq!(made, 0, "no change was begun after the failure");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_drains_gives_the_job_back_between_two_steps() {
     let world = World::instant().await;
     let id = world.submit(&world.seed()).await;
     let (stop, order) = (CancellationToken::new(), CancellationToken::new());
     let asked = stop.clone();
-    let points = at("ensure-key-store", CrashPoint::BeforeRecord, move || asked.cancel());
+    let points = at("ensure-resource-groups", CrashPoint::BeforeRecord, move || asked.cancel());
     world.worker().with_crash_points(points).run(stop, order).await;
     let job = world.job(id).await;
-    assert_eq!(step(&job, "ensure-key-store").state, StepState::Done, "what was done is recorded");
-    assert!(job.facts.key_store.is_some() && job.facts.identity.is_none(), "nothing more was begun");
+    assert_eq!(step(&job, "ensure-resource-groups").state, StepState::Done, "what was done is recorded");
+    assert_eq!((job.steps_done, job.facts.key_store.is_none()), (2, true), "nothing more was begun");
     assert_given_back(&world, id).await;
 }
 

@@ -1,17 +1,15 @@
 //! The fault matrix: each request of a job, reading or changing, goes wrong once in each of six ways. The requests are
-//! those of an undisturbed run, told apart by the step that sends them; none is picked by hand. Whatever went wrong, the
+//! those of an undisturbed run; none is picked by hand. Whatever went wrong, the
 //! simulator ends as an undisturbed run leaves it, and no more is written than the one request that had failed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use azure_sim::{Entry, Filter, Rule, faults};
 use cmk::domain::codes::Code;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::JobState;
-use cmk::engine::crash::{CrashPoint, CrashPoints};
-use cmk::store::{Job, RetryOutcome};
+use cmk::store::{Event, Job, RetryOutcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -89,11 +87,15 @@ fn key_vault_refusal() -> faults::Action {
     }
 }
 
-/// One request of an undisturbed run.
+/// One request of an undisturbed run. Steps that run at the same time send theirs in any order, so a request is known by
+/// what it asks, and which one of those that ask the same it is.
 #[derive(Clone, Debug, PartialEq)]
 struct Point {
-    step: String,
     surface: &'static str,
+    method: String,
+    host: String,
+    path: String,
+    nth: u32,
     request: String,
     mutating: bool,
 }
@@ -104,16 +106,21 @@ struct Undisturbed {
     state: Value,
     writes: Vec<String>,
     changes: Vec<String>,
+    /// How often a step told that it waits.
+    waits: usize,
 }
 
 /// A request without what differs from run to run: names made of random ids.
 fn told(entry: &Entry) -> String {
+    format!("{} {}{}", entry.method, entry.host, path_of(entry))
+}
+
+fn path_of(entry: &Entry) -> String {
     let word = |part: &str| match Uuid::try_parse(part) {
         Ok(_) if !entry.path.starts_with(&format!("/subscriptions/{part}")) => "*".to_owned(),
         _ => part.to_owned(),
     };
-    let path: Vec<String> = entry.path.split('/').map(word).collect();
-    format!("{} {}{}", entry.method, entry.host, path.join("/"))
+    entry.path.split('/').map(word).collect::<Vec<_>>().join("/")
 }
 
 fn sorted(entries: &[Entry], which: impl Fn(&Entry) -> bool) -> Vec<String> {
@@ -123,44 +130,38 @@ fn sorted(entries: &[Entry], which: impl Fn(&Entry) -> bool) -> Vec<String> {
 }
 
 /// Runs a job as a process does that has just started: not signed in, no challenge of the vault answered.
-async fn run(world: &mut World, body: &Value, watch: Option<CrashPoints>) -> Job {
+async fn run(world: &mut World, body: &Value) -> Job {
     world.connect_again();
-    let worker = world.worker();
-    let worker = match watch {
-        Some(watch) => worker.with_crash_points(watch),
-        None => worker,
-    };
     let id = world.submit(body).await;
-    world.run_to_end(&worker, id).await
+    world.run_to_end(&world.worker(), id).await
+}
+
+/// The events that tell of waits.
+async fn waits(world: &World, id: JobId) -> Vec<Event> {
+    let mut events = world.events(id).await;
+    events.retain(|e| matches!(e.kind.as_str(), "step-waiting" | "step-retrying"));
+    events
 }
 
 async fn undisturbed(world: &mut World, way: Way) -> Undisturbed {
     let body = way.arrange(world).await;
-    // The end of each run of a step, as a position of the journal.
-    let marks: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
-    let (seen, journal) = (Arc::clone(&marks), world.sim.journal());
-    let watch: CrashPoints = Arc::new(move |step, point| {
-        if point == CrashPoint::BeforeRecord {
-            seen.lock().expect("no test panicked").push((step.to_owned(), journal.last_seq()));
-        }
-        false
-    });
-    let job = run(world, &body, Some(watch)).await;
+    let job = run(world, &body).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
-    let marks = marks.lock().expect("no test panicked").clone();
     let entries = world.sim.journal().entries();
-    let points: Vec<Point> = entries
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    let points = entries
         .iter()
         .map(|entry| {
-            let (step, _) = marks.iter().find(|(_, end)| entry.seq <= *end).expect("a step was at work");
-            Point { step: step.clone(), surface: entry.surface, request: told(entry), mutating: entry.mutating }
+            let (request, path) = (told(entry), path_of(entry));
+            let count = seen.entry(request.clone()).or_default();
+            *count += 1;
+            let (method, host) = (entry.method.clone(), entry.host.clone());
+            Point { surface: entry.surface, method, host, path, nth: *count - 1, request, mutating: entry.mutating }
         })
         .collect();
-    let with_requests: BTreeSet<&str> = points.iter().map(|p| p.step.as_str()).collect();
-    let planned: BTreeSet<&str> = job.steps.iter().map(|s| s.planned.name.as_str()).collect();
-    assert_eq!(with_requests, planned, "each step sends something");
     let (writes, changes) = (sorted(&entries, |e| e.mutating), sorted(&entries, |e| e.changed));
-    Undisturbed { points, state: world.state_after(job.id), writes, changes }
+    let waits = waits(world, job.id).await.len();
+    Undisturbed { points, state: world.state_after(job.id), writes, changes, waits }
 }
 
 /// What must be true after every job of the matrix.
@@ -191,29 +192,32 @@ fn compare(world: &World, id: JobId, want: &Undisturbed, fault: Fault, at: &Poin
 
 async fn check_point(world: &mut World, way: Way, want: &Undisturbed, fault: Fault, nth: usize) {
     let at = &want.points[nth];
-    let what = format!("{fault:?} at request {nth} of {}: {}", at.step, at.request);
+    let what = format!("{fault:?} at request {nth}: {} ({})", at.request, at.nth);
     let body = way.arrange(world).await;
-    let rule = Rule::once("*", "*", fault.on(at)).skip(u32::try_from(nth).expect("few requests"));
+    let rule = Rule::once(&at.method, &at.path, fault.on(at)).host(&at.host).skip(at.nth);
     let rule = world.sim.faults().add(rule).expect("there is room");
-    let job = run(world, &body, None).await;
+    let job = run(world, &body).await;
 
     assert_eq!(world.sim.faults().fired(&rule), 1, "{what}");
     let entries = world.sim.journal().entries();
     let hit = entries.iter().find(|e| e.fault.as_ref() == Some(&rule)).expect("it fired");
     assert_eq!((told(hit), hit.mutating), (at.request.clone(), at.mutating), "{what}: the same request");
 
-    let mut waits = world.events(job.id).await;
-    waits.retain(|e| matches!(e.kind.as_str(), "step-waiting" | "step-retrying") && e.step.as_ref() == Some(&at.step));
+    let waits = waits(world, job.id).await;
     // The look for a deleted vault may be refused: the answer to the creation tells the same.
     let needless = fault == Fault::Forbidden && at.request.contains("/deletedVaults/");
-    assert!(!waits.is_empty() || needless, "{what}: the wait is told");
+    assert!(waits.len() > want.waits || needless, "{what}: the wait is told");
     if fault == Fault::Forbidden && !needless {
         let refused = waits.iter().any(|e| e.data["reason"]["code"] == "access-propagation");
         assert!(refused && waits.iter().all(|e| e.kind == "step-waiting"), "{what}: no attempt is used: {waits:?}");
     }
     assert_eq!(job.state, JobState::Succeeded, "{what}: {:?}", job.failure);
     if fault == Fault::Throttled {
-        let mut after = entries.iter().filter(|e| e.seq > hit.seq);
+        // A step that runs at the same time goes on with other requests.
+        let mut after = entries.iter().filter(|e| {
+            e.seq > hit.seq
+                && (&e.method, &e.host, &e.path, &e.query) == (&hit.method, &hit.host, &hit.path, &hit.query)
+        });
         let early = after.find(|e| e.time < hit.time + Duration::from_secs(RETRY_AFTER));
         assert_eq!(early.map(told), None, "{what}: asked before Retry-After was over");
     }
@@ -226,7 +230,7 @@ async fn check(way: Way, fault: Fault) {
     let mut points: BTreeMap<&str, usize> = BTreeMap::new();
     for (nth, at) in want.points.iter().enumerate().filter(|(_, p)| fault.happens_on(p.surface)) {
         check_point(&mut world, way, &want, fault, nth).await;
-        *points.entry(&at.step).or_default() += 1;
+        *points.entry(at.surface).or_default() += 1;
     }
     let total: usize = points.values().sum();
     println!("{fault:?}: {total} points {points:?}");

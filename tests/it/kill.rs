@@ -151,7 +151,7 @@ async fn a_worker_that_is_asked_to_stop_finishes_its_call_and_gives_the_job_back
     let vault = job.steps.iter().find(|s| s.planned.name == "ensure-key-store").expect("it is in the plan");
     assert_eq!(vault.state, StepState::Done, "the call was not wasted");
     assert_eq!(job.steps.iter().filter(|s| s.state.is_finished()).count(), usize::from(job.steps_done));
-    assert!(job.steps_done < job.steps_total && job.facts.identity.is_none(), "nothing more was begun");
+    assert!(job.steps_done < job.steps_total && job.facts.own_grant.is_none(), "nothing more was begun");
 
     let _next = worker(&world, &folder, &[]);
     ended(&world, id).await;

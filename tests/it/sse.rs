@@ -171,7 +171,7 @@ async fn a_stream_resumes_where_the_client_was() {
 async fn a_stream_longer_than_a_batch_is_told_whole() {
     let api = TestApi::start().await;
     let id = api.submit(&request_for("st1")).await;
-    for _ in 0..80 {
+    for _ in 0..160 {
         api.wait(id, Duration::from_secs(1)).await;
         api.clock.advance(Duration::from_secs(1));
     }

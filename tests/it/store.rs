@@ -4,41 +4,43 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use cmk::clock::Clock;
-use cmk::domain::codes::Code;
-use cmk::domain::facts::Facts;
-use cmk::domain::failure::Failure;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobKind, JobState, StepState};
+use cmk::engine::Ledger;
 use cmk::plan::plan;
 use cmk::services::rules;
 use cmk::steps::WaitReason;
 use cmk::store::notify::{News, NewsHub};
 use cmk::store::{
-    Accepted, CancelOutcome, HeldLease, IdempotencyKey, JobFilter, LeaseLost, MigrationState, NewJob, Store,
+    Accepted, CancelOutcome, HeldLease, IdempotencyKey, Job, JobFilter, LeaseLost, MigrationState, NewJob, Next, Store,
 };
 use serde_json::json;
 use time::macros::datetime;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::database::TestDatabase;
+use crate::support::late::every_write;
 use crate::support::process::eventually;
 use crate::support::world::{migrate, parse};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-struct Jobs {
+/// A store on a database of its own.
+pub struct Jobs {
     store: Store,
     database: TestDatabase,
 }
 
 impl Jobs {
-    async fn start() -> Self {
+    /// An empty one.
+    pub async fn start() -> Self {
         let database = TestDatabase::new(migrate).await;
         let clock = Clock::manual(datetime!(2026-01-01 00:00 UTC));
         Self { store: Store::new(database.pool.clone(), clock), database }
     }
 
-    async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
+    /// Accepts a job for an account that exists, under a key of a vault that exists.
+    pub async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
         let group = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
         let request = parse(&json!({
             "target": { "resourceId": format!("{group}/Microsoft.Storage/storageAccounts/{account}") },
@@ -70,6 +72,16 @@ impl Jobs {
     async fn claim(&self, limit: u16) -> Vec<HeldLease> {
         let claims = self.store.claim_due_jobs("w", limit, LEASE).await.expect("the database answers");
         claims.iter().map(|c| HeldLease { job: c.job.id, claim_no: c.job.claim_no }).collect()
+    }
+
+    /// Lets the first step of a claimed job wait.
+    async fn wait(&self, lease: HeldLease, after: Duration, reason: WaitReason) {
+        let job = self.store.get_job(lease.job).await.expect("it answers").expect("it exists");
+        let (mut ledger, now) = (Ledger::open(&job), self.store.clock().now());
+        ledger.start(0, now);
+        ledger.wait_for(0, after, reason.clone(), None, None, now);
+        let recorded = self.store.record(&ledger.write(Next::Waiting { after, reason })).await;
+        assert_eq!(recorded.expect("it answers"), Ok(()));
     }
 
     /// Everything stored about a job, as text.
@@ -138,26 +150,63 @@ async fn a_late_writer_writes_nothing() {
     let new = jobs.claim(1).await[0];
     assert_eq!((new.job, new.claim_no), (id, old.claim_no + 1));
     let before = jobs.all_of(id).await;
-    let (store, reason) = (&jobs.store, WaitReason::new("retry", "x"));
-    let failure = Failure::new(Code::AzureRejected, "x");
-    let done = Facts::default();
-    let wait = Duration::from_secs(1);
-    let ends = [
-        store.record_step_started(old, 0, "check-target", true).await,
-        store.record_step_done(old, 0, "check-target", true, &done, false).await,
-        store.record_step_done(old, 0, "check-target", true, &done, true).await,
-        store.record_step_wait(old, 0, "check-target", wait, &reason, None, None, true).await,
-        store.record_step_wait(old, 0, "check-target", wait, &reason, None, Some(&failure), true).await,
-        store.record_failed(old, 0, "check-target", &failure).await,
-        store.record_cancelled(old).await,
-        store.release_job(old).await,
-    ];
-    for (nth, end) in ends.into_iter().enumerate() {
-        assert_eq!(end.expect("the database answers"), Err(LeaseLost), "write {nth}");
+    let store = &jobs.store;
+    let job = store.get_job(id).await.expect("it answers").expect("it exists");
+    for write in every_write(&job, old) {
+        assert_eq!(store.record(&write).await.expect("it answers"), Err(LeaseLost), "{write:?}");
     }
     assert!(store.renew_leases(&[old], LEASE).await.expect("it answers").is_empty());
     assert_eq!(jobs.all_of(id).await, before, "nothing was written");
     assert_eq!(store.renew_leases(&[old, new], LEASE).await.expect("it answers"), HashMap::from([(new, false)]));
+}
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_is_written_once() {
+    let jobs = Jobs::start().await;
+    // The running one last: it stays claimed.
+    for next in [Next::Queued, Next::Succeeded, Next::Cancelled, Next::Running] {
+        let id = jobs.insert("st1").await;
+        let lease = jobs.claim(1).await[0];
+        let job = jobs.store.get_job(id).await.expect("it answers").expect("it exists");
+        let (mut ledger, now) = (Ledger::open(&job), jobs.store.clock().now());
+        ledger.start(0, now);
+        let write = ledger.write(next);
+        for _ in 0..3 {
+            assert_eq!(jobs.store.record(&write).await.expect("it answers"), Ok(()), "{:?}", write.next);
+        }
+        let told = jobs.store.list_events(id, 0, 100).await.expect("it answers");
+        assert_eq!(told.len(), 1 + write.events.len(), "{told:?}");
+        let job = jobs.store.get_job(id).await.expect("it answers").expect("it exists");
+        assert_eq!((job.state, job.event_seq), (write.next.state(), i64::try_from(told.len()).expect("few")));
+        // Under the number that follows the worker goes on, and only it.
+        assert_eq!(
+            jobs.store.record(&ledger.write(Next::Running)).await.is_ok_and(|r| r.is_ok()),
+            job.state == JobState::Running
+        );
+        jobs.store.request_cancel(lease.job, "test").await.expect("it answers");
+    }
+}
+
+#[tokio::test]
+async fn writes_of_many_jobs_are_one_batch_and_a_late_one_spoils_no_other() {
+    let jobs = Jobs::start().await;
+    for n in 0..10 {
+        jobs.insert(&format!("st{n}")).await;
+    }
+    let late = jobs.claim(3).await;
+    jobs.store.clock().advance(LEASE + Duration::from_millis(1));
+    let mut writes = Vec::new();
+    for lease in jobs.claim(10).await {
+        let job = jobs.store.get_job(lease.job).await.expect("it answers").expect("it exists");
+        let late = late.iter().any(|l| l.job == lease.job);
+        let mut ledger = Ledger::open(&Job { claim_no: if late { 1 } else { job.claim_no }, ..job });
+        ledger.start(0, jobs.store.clock().now());
+        let next = if writes.len() % 2 == 0 { Next::Running } else { Next::Succeeded };
+        writes.push((ledger.write(next), late));
+    }
+    let recorded = jobs.store.record_all(&writes.iter().map(|w| &w.0).collect::<Vec<_>>()).await.expect("it answers");
+    let want: Vec<_> = writes.iter().map(|w| if w.1 { Err(LeaseLost) } else { Ok(()) }).collect();
+    assert_eq!((recorded, writes.len()), (want, 10));
 }
 
 #[tokio::test]
@@ -168,8 +217,7 @@ async fn a_job_to_be_cancelled_does_not_wait_first() {
     assert_eq!(jobs.store.request_cancel(id, "test").await.expect("it answers"), CancelOutcome::Requested);
     let reason = WaitReason::new("access-propagation", "x");
     let hour = Duration::from_secs(3600);
-    let recorded = jobs.store.record_step_wait(lease, 0, "check-target", hour, &reason, None, None, true).await;
-    assert_eq!(recorded.expect("it answers"), Ok(()));
+    jobs.wait(lease, hour, reason).await;
     let again = jobs.store.claim_due_jobs("w", 1, LEASE).await.expect("it answers");
     assert!(again.first().is_some_and(|c| c.job.cancel_requested_at.is_some()), "it is due at once");
 }
@@ -179,12 +227,11 @@ async fn a_new_reason_to_wait_begins_a_new_wait() {
     let jobs = Jobs::start().await;
     jobs.insert("st1").await;
     let mut since = Vec::new();
-    for (code, new) in [("retry", true), ("retry", false), ("read-lag", true)] {
+    for code in ["retry", "retry", "read-lag"] {
         let lease = jobs.claim(1).await[0];
         let reason = WaitReason { code: code.into(), text: "x".into() };
         let second = Duration::from_secs(1);
-        let recorded = jobs.store.record_step_wait(lease, 0, "check-target", second, &reason, None, None, new).await;
-        assert_eq!(recorded.expect("it answers"), Ok(()));
+        jobs.wait(lease, second, reason).await;
         let job = jobs.store.get_job(lease.job).await.expect("it answers").expect("it exists");
         assert_eq!((job.state, job.steps[0].state), (JobState::Waiting, StepState::Waiting));
         since.push(job.steps[0].waiting_since.expect("it waits"));
@@ -199,21 +246,28 @@ async fn the_database_itself_refuses_rows_that_make_no_sense() {
     let jobs = Jobs::start().await;
     let id = jobs.insert("st1").await;
     for statement in [
-        "update jobs set state = 'gone' where id = $1",
-        "update jobs set state = 'running' where id = $1",
-        "update jobs set lease_until = now() where id = $1",
+        "update job_runs set state = 'gone' where job_id = $1",
+        "update job_runs set state = 'succeeded' where job_id = $1",
+        "update job_runs set state = 'running' where job_id = $1",
+        "update job_runs set lease_until = now() where job_id = $1",
+        "update job_runs set state = 'waiting' where job_id = $1",
+        "update job_runs set steps_done = 100 where job_id = $1",
+        "update job_runs set steps = '[]' where job_id = $1",
+        "update jobs set plan = '[]' where id = $1",
         "update jobs set state = 'succeeded' where id = $1",
         "update jobs set finished_at = now() where id = $1",
-        "update jobs set state = 'waiting' where id = $1",
-        "update jobs set state = 'failed', finished_at = now() where id = $1",
-        "update jobs set steps_done = 100 where id = $1",
-        "update job_steps set state = 'done' where job_id = $1",
-        "update job_steps set name = 'verify' where job_id = $1",
+        "update jobs set state = 'succeeded', finished_at = now() where id = $1",
+        "update jobs set failure = '{}' where id = $1",
+        "insert into job_runs select * from job_runs where job_id = $1",
         "insert into job_events (job_id, seq, at, kind) values ($1, 1, now(), 'x')",
     ] {
         assert!(!jobs.takes(statement, id).await, "{statement}");
     }
-    assert!(jobs.takes("update jobs set state = 'cancelled', finished_at = now() where id = $1", id).await);
+    let end =
+        "update jobs set state = 'cancelled', finished_at = now(), updated_at = now(), facts = '{}', claim_no = 0,
+                               steps = (select steps from job_runs where job_id = $1), steps_done = 0, event_seq = 1,
+                               version = 1 where id = $1";
+    assert!(jobs.takes(end, id).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,7 +318,7 @@ async fn health_tells_what_is_missing() {
     jobs.store.clock().advance(Duration::from_secs(40));
     assert_eq!(jobs.store.check_health().await.expect("it answers").last_claim_age, Some(40.0));
     for (statement, want) in [
-        ("update _sqlx_migrations set version = 9999", MigrationState::Ahead),
+        ("update _sqlx_migrations set version = version + 9999", MigrationState::Ahead),
         ("delete from _sqlx_migrations", MigrationState::Behind),
         ("drop table _sqlx_migrations", MigrationState::Behind),
     ] {
@@ -277,27 +331,29 @@ async fn health_tells_what_is_missing() {
 async fn news_are_heard_also_after_the_connection_was_cut() {
     let jobs = Jobs::start().await;
     let id = jobs.insert("st1").await;
-    let (hub, stop) = (NewsHub::new(), CancellationToken::new());
+    let (hub, teller, stop) = (NewsHub::new(), NewsHub::new(), CancellationToken::new());
     let mut news = hub.subscribe();
-    let hearing = tokio::spawn({
+    let feed = |hub: &NewsHub| {
         let (hub, store, stop) = (hub.clone(), jobs.store.clone(), stop.clone());
-        async move { hub.run(store, stop).await }
-    });
+        tokio::spawn(async move { hub.run(store, stop).await })
+    };
+    let (hearing, telling) = (feed(&hub), feed(&teller));
     for round in 0..2 {
         // Sent until heard: what is sent before the hub listens is lost, and may be.
         eventually("news of the job", async || {
-            jobs.store.notify(id).await.expect("it answers");
+            teller.announce(id, true);
             let heard = tokio::time::timeout(Duration::from_millis(200), news.recv()).await;
-            matches!(heard, Ok(Ok(News::Job(job))) if job == id)
+            matches!(heard, Ok(Ok(News::Job { id: job, due: true })) if job == id)
         })
         .await;
         if round == 0 {
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                        where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
             let cut = sqlx::query(cut).execute(&jobs.database.pool).await.expect("it answers");
-            assert_eq!(cut.rows_affected(), 1, "the hub's connection is found and cut");
+            assert_eq!(cut.rows_affected(), 2, "the hubs' connections are found and cut");
         }
     }
     stop.cancel();
     hearing.await.expect("it ends without a panic");
+    telling.await.expect("it ends without a panic");
 }

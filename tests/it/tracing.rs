@@ -46,7 +46,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Every text and JSON value of every table.
 async fn stored(world: &World) -> String {
     let mut all = String::new();
-    for table in ["jobs", "job_steps", "job_events", "idempotency_keys", "workers"] {
+    for table in ["jobs", "job_runs", "job_events", "idempotency_keys", "workers"] {
         let rows: Vec<Value> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select to_jsonb(t) from {table} t")))
             .fetch_all(&world.database.pool)
             .await

@@ -1,5 +1,8 @@
 //! Azure Resource Manager's throttling: token buckets per scope, principal and class of operation, and a larger one per scope
-//! for all principals. By the simulator's clock. Provider limits on top of it are not here.
+//! for all principals. By the simulator's clock. Key Vault's own limits are in `key_vault`; those of other providers are not
+//! played.
+
+pub(crate) mod key_vault;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::http::{Call, Failure};
+use crate::throttle::key_vault::{KeyVaultLimits, VaultKey};
 
 /// One kind of bucket: how much it holds and how fast it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,8 @@ pub struct Throttling {
     pub deletes: Bucket,
     /// How many times as large the bucket of a whole subscription is.
     pub global_factor: u32,
+    /// What vaults take in 10 seconds.
+    pub key_vault: KeyVaultLimits,
 }
 
 impl Default for Throttling {
@@ -43,6 +49,7 @@ impl Default for Throttling {
             writes: Bucket { burst: 200, per_second: 10.0 },
             deletes: Bucket { burst: 200, per_second: 10.0 },
             global_factor: 15,
+            key_vault: KeyVaultLimits::default(),
         }
     }
 }
@@ -103,6 +110,13 @@ struct Level {
     at: OffsetDateTime,
 }
 
+impl Level {
+    fn now(&self, bucket: Bucket, now: OffsetDateTime) -> f64 {
+        let passed = (now - self.at).as_seconds_f64().max(0.0);
+        (self.left + passed * bucket.per_second.max(0.0)).min(f64::from(bucket.burst))
+    }
+}
+
 /// Scope (tenant or not), principal (`None` for the global bucket), class.
 type Key = (bool, Option<String>, Class);
 
@@ -110,6 +124,7 @@ type Key = (bool, Option<String>, Class);
 struct State {
     limits: Throttling,
     levels: BTreeMap<Key, Level>,
+    vaults: BTreeMap<VaultKey, Level>,
 }
 
 /// The buckets of this cloud. Principals come from verified tokens, so their number is bounded by the directory's.
@@ -118,7 +133,7 @@ pub(crate) struct Throttle(Mutex<State>);
 
 impl Throttle {
     pub fn new(limits: Throttling) -> Self {
-        Self(Mutex::new(State { limits, levels: BTreeMap::new() }))
+        Self(Mutex::new(State { limits, levels: BTreeMap::new(), vaults: BTreeMap::new() }))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
@@ -129,14 +144,22 @@ impl Throttle {
         self.with(|s| s.limits.clone())
     }
 
+    /// Whether anything is counted.
+    pub fn counts(&self) -> bool {
+        self.with(|s| s.limits.enabled)
+    }
+
     /// Sets limits; all buckets are full again.
     pub fn set(&self, limits: Throttling) {
-        self.with(|s| *s = State { limits, levels: BTreeMap::new() });
+        self.with(|s| *s = State { limits, levels: BTreeMap::new(), vaults: BTreeMap::new() });
     }
 
     /// Fills all buckets.
     pub fn refill(&self) {
-        self.with(|s| s.levels.clear());
+        self.with(|s| {
+            s.levels.clear();
+            s.vaults.clear();
+        });
     }
 
     /// Takes one request out of the caller's bucket and the global one, or refuses it with 429. A refused one takes nothing.
@@ -183,10 +206,7 @@ impl State {
     /// The level now, after what has run in since it was last looked at.
     fn level(&self, key: &Key, bucket: Bucket, now: OffsetDateTime) -> f64 {
         let full = f64::from(bucket.burst);
-        self.levels.get(key).map_or(full, |level| {
-            let passed = (now - level.at).as_seconds_f64().max(0.0);
-            (level.left + passed * bucket.per_second.max(0.0)).min(full)
-        })
+        self.levels.get(key).map_or(full, |level| level.now(bucket, now))
     }
 }
 
@@ -224,8 +244,11 @@ mod tests {
     #[test]
     fn a_bucket_empties_fills_and_never_overflows() {
         let bucket = Bucket { burst: 3, per_second: 0.5 };
-        let mut state =
-            State { limits: Throttling { writes: bucket, ..Throttling::default() }, levels: BTreeMap::new() };
+        let mut state = State {
+            limits: Throttling { writes: bucket, ..Throttling::default() },
+            levels: BTreeMap::new(),
+            vaults: BTreeMap::new(),
+        };
         let start = OffsetDateTime::UNIX_EPOCH;
         let mut take = |after: i64| state.take(false, "p", Class::Writes, start + Duration::seconds(after));
         assert_eq!([0, 0, 0].map(|t| take(t).0.own), [2, 1, 0]);
@@ -245,6 +268,7 @@ mod tests {
             let mut state = State {
                 limits: Throttling { reads: bucket, global_factor: u32::MAX, ..Throttling::default() },
                 levels: BTreeMap::new(),
+                vaults: BTreeMap::new(),
             };
             let (_, wait) = state.take(true, "p", Class::Reads, OffsetDateTime::UNIX_EPOCH);
             assert!(wait.is_some_and(|s| (1..=3600).contains(&s)));

@@ -10,9 +10,10 @@ use cmk::domain::codes::Code;
 use cmk::domain::facts::{Evidence, Facts};
 use cmk::domain::failure::Failure;
 use cmk::domain::ids::JobId;
+use cmk::engine::Ledger;
 use cmk::steps::WaitReason;
 use cmk::store::notify::NewsHub;
-use cmk::store::{HeldLease, Job, Store};
+use cmk::store::{HeldLease, Job, Next, RunWrite, Store};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct TestApi {
     pub store: Store,
     /// The clock of API and store, which stands still.
     pub clock: Clock,
+    /// Where news is told.
+    pub news: NewsHub,
     /// Cancelled, the API shuts down.
     pub shutdown: CancellationToken,
     /// The database, which lives as long as the API.
@@ -111,11 +114,11 @@ impl TestApi {
         let (news, shutdown) = (NewsHub::new(), CancellationToken::new());
         let (hub, feed, stop) = (news.clone(), store.clone(), shutdown.clone());
         tokio::spawn(async move { hub.run(feed, stop).await });
-        let state = ApiState { store: store.clone(), news, shutdown: shutdown.clone(), settings };
+        let state = ApiState { store: store.clone(), news: news.clone(), shutdown: shutdown.clone(), settings };
         let base = serve(router_with(state, more), shutdown.clone()).await;
         let client = Client::builder().timeout(DEADLINE).build().expect("a client can be made");
         let stop = shutdown.clone().drop_guard();
-        Self { store, clock, shutdown, database, base, client, _stop: stop }
+        Self { store, clock, news, shutdown, database, base, client, _stop: stop }
     }
 
     /// A request.
@@ -155,7 +158,7 @@ impl TestApi {
     /// How many rows all tables of jobs hold.
     pub async fn rows(&self) -> i64 {
         sqlx::query_scalar(
-            "select (select count(*) from jobs) + (select count(*) from job_steps) + (select count(*) from job_events)
+            "select (select count(*) from jobs) + (select count(*) from job_runs) + (select count(*) from job_events)
                   + (select count(*) from idempotency_keys)",
         )
         .fetch_one(&self.database.pool)
@@ -172,48 +175,53 @@ impl TestApi {
             if job.id == id {
                 claimed = Some((job, lease));
             } else {
-                self.store.release_job(lease).await.expect("the database answers").expect("the lease is held");
+                self.record(&Ledger::open(&job).write(Next::Queued)).await;
             }
         }
         claimed.expect("the job is due")
     }
 
+    async fn record(&self, write: &RunWrite) {
+        self.store.record(write).await.expect("the database answers").expect("the lease is held");
+    }
+
     /// Runs every step of the job to success, and tells.
     pub async fn succeed(&self, id: JobId) {
-        let (job, lease) = self.claim(id).await;
+        let (job, _) = self.claim(id).await;
+        let mut ledger = Ledger::open(&job);
         let last = job.steps.len() - 1;
-        for (index, step) in job.steps.iter().enumerate() {
-            let name = step.planned.name.as_str();
-            let started = self.store.record_step_started(lease, step.ordinal, name, true).await;
-            started.expect("the database answers").expect("the lease is held");
-            let facts = Facts { evidence: (index == last).then(|| self.evidence(&job)), ..Facts::default() };
-            let done = self.store.record_step_done(lease, step.ordinal, name, true, &facts, index == last).await;
-            done.expect("the database answers").expect("the lease is held");
+        for index in 0..=last {
+            ledger.start(index, self.clock.now());
+            self.record(&ledger.write(Next::Running)).await;
+            let before = ledger.facts().clone();
+            let after = Facts { evidence: (index == last).then(|| self.evidence(&job)), ..before.clone() };
+            ledger.finish(index, true, &before, &after, self.clock.now());
+            self.record(&ledger.write(if index == last { Next::Succeeded } else { Next::Running })).await;
         }
-        self.store.notify(id).await.expect("the database answers");
+        self.news.announce(id, false);
     }
 
     /// Lets the first step wait, and tells.
     pub async fn wait(&self, id: JobId, after: Duration) {
-        let (job, lease) = self.claim(id).await;
-        let step = &job.steps[0];
-        let reason = WaitReason::new("resource-busy", "somebody changes it");
-        let name = step.planned.name.as_str();
-        let started = self.store.record_step_started(lease, step.ordinal, name, true).await;
-        started.expect("the database answers").expect("the lease is held");
-        let waits = self.store.record_step_wait(lease, step.ordinal, name, after, &reason, None, None, true).await;
-        waits.expect("the database answers").expect("the lease is held");
-        self.store.notify(id).await.expect("the database answers");
+        let (job, _) = self.claim(id).await;
+        let mut ledger = Ledger::open(&job);
+        // Another reason than last time, so that each wait is told.
+        let before = job.steps[0].wait_reason.as_ref().is_some_and(|r| r.code == "resource-busy");
+        let reason = WaitReason::new(if before { "read-lag" } else { "resource-busy" }, "somebody changes it");
+        ledger.start(0, self.clock.now());
+        ledger.wait_for(0, after, reason.clone(), None, None, self.clock.now());
+        self.record(&ledger.write(Next::Waiting { after, reason })).await;
+        self.news.announce(id, false);
     }
 
     /// Lets the first step fail, and tells.
     pub async fn fail(&self, id: JobId) {
-        let (job, lease) = self.claim(id).await;
+        let (job, _) = self.claim(id).await;
+        let mut ledger = Ledger::open(&job);
         let failure = Failure::new(Code::TargetNotFound, "the account st1 is not there");
-        let step = &job.steps[0];
-        let failed = self.store.record_failed(lease, step.ordinal, &step.planned.name, &failure).await;
-        failed.expect("the database answers").expect("the lease is held");
-        self.store.notify(id).await.expect("the database answers");
+        ledger.fail(0, &failure, self.clock.now());
+        self.record(&ledger.write(Next::Failed(failure))).await;
+        self.news.announce(id, false);
     }
 
     fn evidence(&self, job: &Job) -> Evidence {

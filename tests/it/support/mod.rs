@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cluster;
 pub mod database;
+pub mod late;
 pub mod pages;
 pub mod process;
 pub mod proxy;

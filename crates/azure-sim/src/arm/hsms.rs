@@ -11,6 +11,7 @@ use crate::arm::identity_block::{self, IdentityBlock};
 use crate::arm::network::connections;
 use crate::arm::operations::{self, Ending, Started};
 use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::vault_keys::{self, Owner};
 use crate::arm::{Asked, no_method};
 use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::http::{Failure, Outcome, Reply};
@@ -22,7 +23,7 @@ use crate::state::{Event, World};
 
 pub(crate) const KIND: &str = "Microsoft.KeyVault/managedHSMs";
 
-pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
+pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
     let call = asked.call;
     match (call.method.as_str(), rest) {
         ("GET", []) => list(asked, Some(group)),
@@ -32,6 +33,9 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("DELETE", [name]) => delete(asked, group, name),
         (_, [name, rest @ ..]) if rest.first().is_some_and(|child| connections::is_child(child)) => {
             connections_of(asked, group, name, rest)
+        }
+        (_, [name, child, rest @ ..]) if child.eq_ignore_ascii_case("keys") => {
+            vault_keys::serve(asked, &Owner { zone: Zone::Hsm, group, name }, rest).await
         }
         ("GET", [name, child]) => child_list(asked, group, name, child),
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),

@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+mod federated;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod generic;
@@ -37,9 +38,9 @@ pub(crate) mod subscriptions;
 pub(crate) mod system_data;
 pub(crate) mod target;
 pub(crate) mod vault_body;
+pub(crate) mod vault_keys;
 pub(crate) mod vault_model;
 pub(crate) mod vault_policies;
-pub(crate) mod vault_rules;
 pub(crate) mod vaults;
 pub(crate) mod versions;
 
@@ -158,7 +159,7 @@ async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, r
         ("microsoft.managedidentity", "userassignedidentities") => identities::serve(asked, group, rest),
         ("microsoft.keyvault", "vaults") => vaults::serve(asked, group, rest).await,
         ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
-        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest),
+        ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest).await,
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
         _ => Err(checks::unknown(namespace, kind)),
     }

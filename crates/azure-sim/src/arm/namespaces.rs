@@ -49,6 +49,9 @@ const KEY_VAULT: &[&str] = &[
 ];
 /// Managed HSMs came with `2020-04-01-preview`.
 const HSM: &[&str] = KEY_VAULT.split_at(16).0;
+/// Keys on ARM came with `2019-09-01`; those of managed HSMs with `2023-02-01` (UNVERIFIED).
+const ARM_KEYS: &[&str] = KEY_VAULT.split_at(17).0;
+const HSM_KEYS: &[&str] = KEY_VAULT.split_at(8).0;
 const STORAGE: &[&str] = &[
     "2026-09-01",
     "2026-04-01",
@@ -195,6 +198,9 @@ const CORE: &[Line] = &[
         &[
             (&["vaults", "deletedVaults", "checkNameAvailability", "locations", "locations/deletedVaults"], KEY_VAULT),
             (&["managedHSMs", "deletedManagedHSMs", "checkMhsmNameAvailability", "locations/deletedManagedHSMs"], HSM),
+            (&["vaults/accessPolicies"], KEY_VAULT),
+            (&["vaults/keys", "vaults/keys/versions"], ARM_KEYS),
+            (&["managedHSMs/keys", "managedHSMs/keys/versions"], HSM_KEYS),
         ],
     ),
     ("Microsoft.Network", &[(&["virtualNetworks", "virtualNetworks/subnets", "privateEndpoints"], NETWORK)]),

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::arm::Asked;
 use crate::arm::checks::no_group;
 use crate::arm::filter::{Filter, Term, invalid};
 use crate::arm::generic;
 use crate::arm::target::Target;
+use crate::arm::{Asked, vault_keys};
 use crate::glob;
 use crate::http::{Outcome, Reply, rfc3339};
 use crate::propagation::reached;
@@ -66,6 +66,9 @@ pub(crate) fn view(w: &World, shared: &Shared, id: &str, now: OffsetDateTime) ->
     }
     if let Some(other) = w.resources.get(&key) {
         return other.visible(now).then(|| other.render(w, shared, now));
+    }
+    if let Some(key) = vault_keys::view(w, shared, id) {
+        return Some(key);
     }
     all(w, shared, now).into_iter().find(|r| r["id"].as_str().is_some_and(|i| i.eq_ignore_ascii_case(id)))
 }

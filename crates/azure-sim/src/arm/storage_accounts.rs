@@ -2,11 +2,13 @@
 //! `storage_cmk`, the key checks are `crate::cmk`, what hangs under an account is `storage_children`, its data plane is
 //! `crate::storage`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::arm::checks::{self, not_found};
 use crate::arm::identity_block::{self, IdentityBlock, Wanted};
+use crate::arm::network::{connections, rules};
 use crate::arm::operations::{self, Ending};
 use crate::arm::shape::{Mode, accept};
 use crate::arm::storage_body::BODY;
@@ -23,7 +25,7 @@ use crate::state::{Shared, World};
 use crate::storage::Storehouse;
 
 /// A storage account.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub id: String,
     pub name: String,
@@ -58,7 +60,8 @@ impl Account {
         properties.insert("creationTime".into(), rfc3339(self.created).into());
         properties.insert("primaryLocation".into(), self.location.clone().into());
         properties.insert("statusOfPrimary".into(), "available".into());
-        properties.insert("privateEndpointConnections".into(), json!([]));
+        let connections = connections::rows_of(&world.networks, &self.id);
+        properties.insert("privateEndpointConnections".into(), connections.into());
         let endpoints: Map<String, Value> = ["dfs", "web", "blob", "queue", "table", "file"]
             .iter()
             .map(|s| ((*s).to_owned(), endpoint(s).into()))
@@ -98,6 +101,7 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         ("GET", [name, ..], ["fileservices", "default"]) => {
             get(asked, group, name, "fileServices/read", |_, a| file_service(a))
         }
+        (_, [name, rest @ ..], [child, ..]) if connections::is_child(child) => connections_of(asked, group, name, rest),
         (_, _, [child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
     }
@@ -146,6 +150,14 @@ fn get(asked: &Asked<'_>, group: &str, name: &str, verb: &str, show: impl Fn(&Wo
             .filter(|a| a.ready(asked.call.now))
             .map(|a| Reply::ok(show(w, a)))
             .ok_or_else(|| not_found(KIND, name, group))
+    })
+}
+
+fn connections_of(asked: &Asked<'_>, group: &str, name: &str, rest: &[&str]) -> Outcome {
+    let id = id_of(asked, group, name);
+    asked.shared.world(|w| {
+        let owner = at(w, &id).filter(|a| a.ready(asked.call.now)).map(|a| (a.id.clone(), a.location.clone()));
+        connections::serve(asked, w, KIND, &id, owner, rest).unwrap_or_else(|| Err(not_found(KIND, name, group)))
     })
 }
 
@@ -210,6 +222,9 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
         None => blank(asked, w, &group, name, &body)?,
     };
     apply(&mut account, &body, partial)?;
+    if let Some(properties) = body.get("properties").and_then(Value::as_object) {
+        rules::check(asked, w, &rules::ACCOUNTS, properties, &id)?;
+    }
     let mut wanted = identity_block::wanted(&body, &account.identity, partial)?;
     let mut identities = account.identity.clone();
     if let Some(wanted) = &mut wanted {
@@ -352,6 +367,7 @@ fn delete(asked: &Asked<'_>, group: &str, name: &str) -> Outcome {
         w.accounts.remove(&account.name);
         w.storehouses.remove(&account.name);
         w.drop_hold(&account.id);
+        connections::disconnect_under(&mut w.networks, &account.id);
         crate::arm::generic::remove_under(w, &account.id, asked.call.now);
         w.drop_grants(&account.id);
         asked.call.touch();

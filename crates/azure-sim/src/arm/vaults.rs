@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::arm::checks::{self, not_found};
-use crate::arm::network::connections;
-use crate::arm::shape::{Member, Mode, Shape, accept, may, must};
+use crate::arm::network::{connections, rules as subnet_rules};
+use crate::arm::shape::{Member, Mode, Shape, accept, must};
 use crate::arm::system_data::SystemData;
 use crate::arm::vault_body::{self, BODY, good_name};
+use crate::arm::vault_keys::{self, Owner};
 use crate::arm::vault_model::{DeletedVault, Vault};
-use crate::arm::{Asked, no_method, vault_policies, vault_rules};
+use crate::arm::{Asked, no_method, vault_policies};
 use crate::http::{Failure, Outcome, Reply};
 use crate::keyvault::holder::{Holder, Network, Zone};
 use crate::propagation::reached;
@@ -34,6 +35,9 @@ pub(crate) async fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outc
         }
         ("PUT", [name, child, operation]) if child.eq_ignore_ascii_case("accessPolicies") => {
             policies_of(asked, group, name, operation)
+        }
+        (_, [name, child, rest @ ..]) if child.eq_ignore_ascii_case("keys") => {
+            vault_keys::serve(asked, &Owner { zone: Zone::Vault, group, name }, rest).await
         }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
@@ -92,7 +96,7 @@ fn rules(
     id: &str,
 ) -> Result<Network, Failure> {
     let network = vault_body::network(properties, have)?;
-    vault_rules::check(asked, w, properties, id)?;
+    subnet_rules::check(asked, w, &subnet_rules::VAULTS, properties, id)?;
     Ok(network)
 }
 
@@ -334,7 +338,7 @@ fn bring_back(w: &mut World, key: &str, now: OffsetDateTime) -> Result<Vault, Fa
     Ok(vault)
 }
 
-const NAME_BODY: &[Member] = &[must("name", Shape::Text), may("type", Shape::Text)];
+const NAME_BODY: &[Member] = &[must("name", Shape::Text), must("type", Shape::OneOf(&[KIND]))];
 
 /// `checkNameAvailability`: soft-deleted names count as taken.
 pub(crate) fn check_name(asked: &Asked<'_>) -> Outcome {

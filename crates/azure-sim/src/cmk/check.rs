@@ -12,7 +12,7 @@ use crate::hsm::access::local_action;
 use crate::hsm::model::Hsm;
 use crate::keyvault::access::policy_allows;
 use crate::keyvault::crypto::Material;
-use crate::keyvault::holder::{Holder, Zone};
+use crate::keyvault::holder::{Gate as Firewall, Holder, Zone};
 use crate::keyvault::key_model::{Key, Unusable, Version, kid};
 use crate::options::Addresses;
 use crate::rbac::check::{Plane, allowed_by};
@@ -147,7 +147,12 @@ fn both(ops: Ops) -> [Verb; 2] {
 }
 
 fn admitted(w: &World, home: &Home<'_>, wanted: &KeyUse, verbs: &[Verb], now: OffsetDateTime) -> Result<(), Refusal> {
-    if !home.holder.network_in_force(now).admits_trusted() {
+    let network = home.holder.network_in_force(now);
+    let admitted = match wanted.comes_from.as_ref() {
+        [] => network.admits_trusted(),
+        addresses => addresses.iter().any(|address| network.admits(*address, None) == Firewall::Open),
+    };
+    if !admitted {
         return Err(Refusal::Firewall);
     }
     if !w.principals.contains_key(&wanted.principal.to_lowercase()) {

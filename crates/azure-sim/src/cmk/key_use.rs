@@ -1,6 +1,7 @@
 //! Which key a service is told to use and on what terms, and the reasons for which it cannot. Values only.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,10 @@ pub(crate) struct KeyUse {
     pub region: Option<String>,
     /// Least days of soft-delete retention that the vault must have; `None` takes any.
     pub retention_days: Option<i64>,
+    /// For a service that is none of those which Key Vault trusts: its public addresses, of which the vault's firewall must
+    /// admit one. Empty: a trusted service.
+    #[serde(default)]
+    pub comes_from: Cow<'static, [IpAddr]>,
 }
 
 impl KeyUse {
@@ -85,6 +90,7 @@ impl KeyUse {
             needs_no_expiry: false,
             region: None,
             retention_days: None,
+            comes_from: Cow::Borrowed(&[]),
         }
     }
 }
@@ -104,7 +110,7 @@ pub(crate) enum Refusal {
     ShortRetention,
     /// The vault is in another region than the service asks.
     OtherRegion,
-    /// The vault's firewall does not let trusted services in.
+    /// The vault's firewall does not let trusted services in, or not one that is none.
     Firewall,
     /// The identity's principal does not exist (any more): the service gets no token.
     IdentityGone,

@@ -104,7 +104,11 @@ pub(crate) fn caller_line(asked: &Asked<'_>) -> String {
 
 /// Whether the caller comes over an approved private endpoint of the holder.
 pub(crate) fn privately(shared: &Shared, call: &Call, w: &World, holder: &Holder) -> bool {
-    shared.options.behind_gateway(call.peer) && w.networks.privately(&holder.id)
+    let group = match holder.zone {
+        Zone::Vault => "vault",
+        Zone::Hsm => "managedhsm",
+    };
+    shared.options.behind_gateway(call.peer) && w.networks.privately(&holder.id, group)
 }
 
 /// The firewall's verdict. An approved private link passes whatever the public rules say.

@@ -12,7 +12,7 @@ use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
 use crate::keyvault::{Asked, key_policy, pool, rotation_policy};
 use crate::propagation::reached;
-use crate::state::World;
+use crate::state::{Shared, World};
 
 /// Versions of one key beyond this are refused; a simulator's bound on memory, not Azure's.
 const MOST_VERSIONS: usize = 500;
@@ -100,12 +100,12 @@ pub(crate) fn versions(asked: &Asked<'_>, name: &str) -> Outcome {
     page(asked, rows)
 }
 
-/// What `create` was asked for.
-struct Wanted {
-    kind: Kind,
-    ops: Vec<String>,
-    attributes: Attributes,
-    tags: Map<String, Value>,
+/// What a new version is to be.
+pub(crate) struct Wanted {
+    pub kind: Kind,
+    pub ops: Vec<String>,
+    pub attributes: Attributes,
+    pub tags: Map<String, Value>,
 }
 
 /// Creates a key, or a new version of one that exists: the same call, and never idempotent. The material is made between
@@ -118,7 +118,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
         key_policy::require(w, vault, name, &key_body::object(asked.call, false)?, asked.call.now)?;
         Ok::<_, Failure>(wanted)
     })?;
-    let material = make(asked, &wanted.kind).await?;
+    let material = make(asked.shared, &wanted.kind).await?;
     asked.shared.world(|w| {
         let vault = pass(asked, w, "keys/create/action", Some(name), "create")?;
         room(asked, vault, name)?;
@@ -127,10 +127,14 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
 }
 
 fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, Failure> {
+    wanted(vault, name, &key_body::object(asked.call, false)?)
+}
+
+/// Reads the body of a `create`.
+pub(crate) fn wanted(vault: &Holder, name: &str, body: &Map<String, Value>) -> Result<Wanted, Failure> {
     key_body::good_name(name)?;
-    let body = key_body::object(asked.call, false)?;
     key_body::only(
-        &body,
+        body,
         &["kty", "key_size", "key_ops", "attributes", "tags", "crv", "public_exponent", "release_policy"],
     )?;
     if body.get("release_policy").is_some_and(|p| !p.is_null()) {
@@ -141,17 +145,17 @@ fn read_create(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<Wanted, 
     {
         return Err(Failure::not_played("public exponents other than 65537"));
     }
-    let kind = key_body::kind(&body, vault)?;
+    let kind = key_body::kind(body, vault)?;
     Ok(Wanted {
-        ops: key_body::ops(&body, &kind)?,
-        attributes: key_body::attributes(&body)?,
-        tags: key_body::tags(&body)?.unwrap_or_default(),
+        ops: key_body::ops(body, &kind)?,
+        attributes: key_body::attributes(body)?,
+        tags: key_body::tags(body)?.unwrap_or_default(),
         kind,
     })
 }
 
 /// Whether the name can take a new version: not soft-deleted, not being recovered, not too many.
-fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
+pub(crate) fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
     let now = asked.call.now;
     let key = name.to_lowercase();
     if let Some(deleted) = vault.deleted_keys.get(&key) {
@@ -178,26 +182,39 @@ fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), Failure> {
         )
         .inner("ObjectIsBeingRecovered")),
         // Status and code UNVERIFIED.
-        Some(have) if vault.zone == Zone::Hsm && have.versions.len() >= MOST_HSM_VERSIONS => {
+        Some(have) if vault.zone == Zone::Hsm && full(vault.zone, have) => {
             Err(Failure::new(400, "BadParameter", "A managed HSM keeps at most 100 versions of a key."))
         }
-        Some(have) if have.versions.len() >= MOST_VERSIONS => {
+        Some(have) if full(vault.zone, have) => {
             Err(Failure::new(400, "BadParameter", "The simulator keeps at most 500 versions of a key."))
         }
         _ => Ok(()),
     }
 }
 
-async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> {
+/// Whether the key takes no more versions.
+pub(crate) fn full(zone: Zone, key: &Key) -> bool {
+    key.versions.len() >= if zone == Zone::Hsm { MOST_HSM_VERSIONS } else { MOST_VERSIONS }
+}
+
+/// New material of the kind.
+pub(crate) async fn make(shared: &Shared, kind: &Kind) -> Result<Arc<Material>, Failure> {
     let made = match *kind {
-        Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, asked.shared.options.fast_keys).await,
+        Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, shared.options.fast_keys).await,
         Kind::Ec { curve, hsm } => Material::ec(curve, hsm).map(Arc::new),
         Kind::Oct { bits } => Material::oct(bits).map(Arc::new),
     };
     made.map_err(|_| Failure::new(500, "InternalServerError", "The key could not be generated."))
 }
 
-fn add_version(asked: &Asked<'_>, w: &mut World, name: &str, material: Arc<Material>, wanted: Wanted) -> Outcome {
+/// Adds the version to the key, which it makes where there is none, and answers with it.
+pub(crate) fn add_version(
+    asked: &Asked<'_>,
+    w: &mut World,
+    name: &str,
+    material: Arc<Material>,
+    wanted: Wanted,
+) -> Outcome {
     let now = asked.call.now;
     let id = w.guid().simple().to_string();
     let vault = w.holder_mut(&asked.at).ok_or_else(Failure::no_such_host)?;
@@ -247,7 +264,7 @@ pub(crate) async fn rotate(asked: &Asked<'_>, name: &str) -> Outcome {
         })
     };
     let wanted = asked.shared.world(|w| plan(w))?;
-    let material = make(asked, &wanted.kind).await?;
+    let material = make(asked.shared, &wanted.kind).await?;
     asked.shared.world(|w| {
         let wanted = plan(w)?;
         add_version(asked, w, name, material, wanted)

@@ -101,7 +101,7 @@ fn bearer(shared: &Shared, call: &Call, account: &str) -> Option<Caller> {
 /// Whether the account's firewall lets the caller in: over a private endpoint, from a subnet or from its address.
 fn open_to(shared: &Shared, w: &World, call: &Call, account: &Account) -> bool {
     let behind = shared.options.behind_gateway(call.peer);
-    if behind && w.networks.privately(&account.id) {
+    if behind && w.networks.privately(&account.id, "blob") {
         return true;
     }
     let text = |name: &str| account.properties.get(name).and_then(Value::as_str);

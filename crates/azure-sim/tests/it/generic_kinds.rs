@@ -123,8 +123,10 @@ async fn a_cluster_encrypts_with_the_key_itself() {
 #[tokio::test]
 async fn a_namespace_takes_keys_while_it_is_empty() {
     let b = Bench::start().await;
-    for (kind, child) in [("Microsoft.EventHub/namespaces", "eventhubs"), ("Microsoft.ServiceBus/namespaces", "queues")]
-    {
+    for (kind, children) in [
+        ("Microsoft.EventHub/namespaces", ["eventhubs"].as_slice()),
+        ("Microsoft.ServiceBus/namespaces", &["queues", "topics"]),
+    ] {
         let id = b.lab.resource_id(kind, "name-1");
         let premium = json!({ "name": "Premium", "tier": "Premium", "capacity": 1 });
         let plain = b.body(json!({ "sku": premium }));
@@ -134,10 +136,12 @@ async fn a_namespace_takes_keys_while_it_is_empty() {
         with["properties"] =
             json!({ "encryption": { "keySource": "Microsoft.KeyVault", "keyVaultProperties": [item] } });
         b.write("PUT", &id, plain.clone()).await;
-        let inside = format!("{id}/{child}/one");
-        b.lab.arm("PUT", &inside, Some(json!({ "properties": {} }))).await.expect(201);
-        b.refused("PUT", &id, with.clone(), "EncryptionNotSupportedOnExistingResource").await;
-        b.lab.arm("DELETE", &inside, None).await.expect(200);
+        for child in children {
+            let inside = format!("{id}/{child}/one");
+            b.lab.arm("PUT", &inside, Some(json!({ "properties": {} }))).await.expect(201);
+            b.refused("PUT", &id, with.clone(), "EncryptionNotSupportedOnExistingResource").await;
+            b.lab.arm("DELETE", &inside, None).await.expect(200);
+        }
         let mut second = with.clone();
         let list = second["properties"]["encryption"]["keyVaultProperties"].as_array_mut().expect("a list");
         list.push(json!({ "keyVaultUri": b.vault, "keyName": "nope" }));
@@ -261,16 +265,18 @@ async fn private_clouds_environments_and_health_services_have_their_own_rules() 
 
     let workspace = b.lab.resource_id("Microsoft.HealthcareApis/workspaces", "ws1");
     b.write("PUT", &workspace, json!({ "location": "uksouth", "properties": {} })).await;
-    let fhir = format!("{workspace}/fhirservices/fhir1");
     let url = json!({ "encryption": { "customerManagedKeyEncryption": { "keyEncryptionKeyUrl": b.kid } } });
-    let long = json!({ "properties": { "encryption": { "customerManagedKeyEncryption": {
-        "keyEncryptionKeyUrl": format!("{}/{}", b.lab.key_url(&"k".repeat(92)), b.version) } } } });
-    b.refused("PUT", &fhir, b.body(long), "InvalidKeyIdentifier").await;
-    b.write("PUT", &fhir, b.body(json!({}))).await;
-    let read = b.write("PATCH", &fhir, json!({ "properties": url, "tags": { "a": "b" } })).await;
-    assert_eq!((read["properties"].get("encryption"), &read["tags"]["a"]), (None, &json!("b")), "no key by PATCH");
-    let read = b.write("PUT", &fhir, b.body(json!({ "properties": url }))).await;
-    assert_eq!(read["properties"]["encryption"], url["encryption"]);
+    for service in ["fhirservices", "dicomservices"] {
+        let id = format!("{workspace}/{service}/one");
+        let long = json!({ "properties": { "encryption": { "customerManagedKeyEncryption": {
+            "keyEncryptionKeyUrl": format!("{}/{}", b.lab.key_url(&"k".repeat(92)), b.version) } } } });
+        b.refused("PUT", &id, b.body(long), "InvalidKeyIdentifier").await;
+        b.write("PUT", &id, b.body(json!({}))).await;
+        let read = b.write("PATCH", &id, json!({ "properties": url, "tags": { "a": "b" } })).await;
+        assert_eq!((read["properties"].get("encryption"), &read["tags"]["a"]), (None, &json!("b")), "no key by PATCH");
+        let read = b.write("PUT", &id, b.body(json!({ "properties": url }))).await;
+        assert_eq!(read["properties"]["encryption"], url["encryption"]);
+    }
 }
 
 #[tokio::test]

@@ -70,7 +70,8 @@ async fn what_an_hsm_has_once_it_keeps() {
         lab.arm("GET", &format!("{id}/privateEndpointConnections"), None).await.expect(200).body["value"],
         json!([])
     );
-    lab.arm("PUT", &format!("{id}/keys/k1"), Some(json!({}))).await.refused(501, "NotPlayedBySimulator");
+    lab.arm("GET", &format!("{id}/keys"), None).await.refused(400, "HsmNotActivated");
+    lab.arm("GET", &format!("{id}/backups"), None).await.refused(501, "NotPlayedBySimulator");
     let elsewhere = id.replace("rg1", "rg2");
     lab.arm("PUT", &elsewhere, Some(lab.hsm_body())).await.refused(404, "ResourceGroupNotFound");
     let body = json!({ "location": "uksouth" });

@@ -2,81 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, ENCRYPTION_USER, Lab};
-
-/// How a service is put under a key, and back.
-struct Case {
-    kind: &'static str,
-    name: &'static str,
-    /// The body that makes the resource, without identity and key.
-    plain: Value,
-    /// The requests that put it under the key; with the key the last one.
-    steps: Vec<(&'static str, Value)>,
-    /// Where an answer names the key, and what stands there.
-    shown: (&'static str, Value),
-    /// What a state reads when all is well.
-    state: (&'static str, &'static str),
-    /// The request that goes back to platform keys, or what it is refused with.
-    back: (&'static str, Value, Option<&'static str>),
-}
-
-async fn done(lab: &Lab, answer: &Answer) {
-    if answer.headers.contains_key("azure-asyncoperation") {
-        assert_eq!(lab.status_of(answer).await["status"], "Succeeded");
-    }
-}
-
-impl Case {
-    /// Makes it without a key, puts it under one, shows that a disabled key is refused, and goes back.
-    async fn plays(&self, lab: &Lab) {
-        let id = lab.resource_id(self.kind, self.name);
-        let made = lab.arm("PUT", &id, Some(self.plain.clone())).await;
-        assert!(made.status < 300, "{}: {}", self.kind, made.body);
-        done(lab, &made).await;
-        for (method, body) in &self.steps {
-            let answer = lab.arm(method, &id, Some(body.clone())).await;
-            assert!(answer.status < 300, "{}: {}", self.kind, answer.body);
-            done(lab, &answer).await;
-        }
-        let read = lab.arm("GET", &id, None).await.expect(200).body;
-        assert_eq!(read.pointer(self.shown.0), Some(&self.shown.1), "{read}");
-        assert_eq!(read.pointer(self.state.0).and_then(Value::as_str), Some(self.state.1), "{read}");
-        lab.set_key("k1", false).await;
-        let (method, body) = self.steps.last().expect("a step");
-        lab.arm(method, &id, Some(body.clone())).await.refused(400, "KeyVaultKeyDisabled");
-        lab.set_key("k1", true).await;
-        let (method, body, refused) = &self.back;
-        let back = lab.arm(method, &id, Some(body.clone())).await;
-        match refused {
-            Some(code) => {
-                back.refused(400, code);
-            }
-            None => {
-                assert!(back.status < 300, "{}: {}", self.kind, back.body);
-                done(lab, &back).await;
-                let read = lab.arm("GET", &id, None).await.expect(200).body;
-                assert_ne!(read.pointer(self.shown.0), Some(&self.shown.1), "{read}");
-                lab.set_key("k1", false).await;
-                let tags = json!({ "identity": lab.user_identity() });
-                let free = lab.arm("PATCH", &id, Some(tags)).await;
-                assert!(free.status < 300, "nobody looks at the key any more: {}", free.body);
-                lab.set_key("k1", true).await;
-            }
-        }
-    }
-}
-
-/// ARM's common form; the identity's type is spelled as the service spells it.
-fn common(lab: &Lab, url: &str, identity_type: &str) -> Value {
-    json!({ "customerManagedKeyEncryption": {
-        "keyEncryptionKeyUrl": url,
-        "keyEncryptionKeyIdentity": {
-            "identityType": identity_type, "userAssignedIdentityResourceId": lab.identity_id() } } })
-}
-
-fn vault(lab: &Lab) -> String {
-    format!("https://kv1.{}/", lab.sim.vault_suffix())
-}
+use crate::client::{ENCRYPTION_USER, Lab};
+use crate::kind_case::{Case, common, done, vault};
 
 const MYSQL: &str = "Microsoft.DBforMySQL/flexibleServers";
 const REDIS: &str = "Microsoft.Cache/redisEnterprise";
@@ -230,10 +157,12 @@ async fn a_factory_takes_a_key_by_put_and_while_it_is_empty() {
     lab.arm("PUT", &id, Some(json!({ "location": "uksouth" }))).await.expect(200);
     let patched = lab.arm("PATCH", &id, Some(json!({ "properties": body["properties"] }))).await.expect(200).body;
     assert_eq!(patched["properties"]["encryption"], Value::Null, "a PATCH cannot carry it");
-    let pipeline = format!("{id}/pipelines/p1");
-    lab.arm("PUT", &pipeline, Some(json!({ "properties": { "activities": [] } }))).await.expect(200);
-    lab.arm("PUT", &id, Some(body.clone())).await.refused(400, "EncryptionNotSupportedOnExistingResource");
-    lab.arm("DELETE", &pipeline, None).await.expect(200);
+    for artefact in ["pipelines", "linkedservices", "dataflows", "datasets"] {
+        let inside = format!("{id}/{artefact}/one");
+        lab.arm("PUT", &inside, Some(json!({ "properties": {} }))).await.expect(200);
+        lab.arm("PUT", &id, Some(body.clone())).await.refused(400, "EncryptionNotSupportedOnExistingResource");
+        lab.arm("DELETE", &inside, None).await.expect(200);
+    }
     lab.arm("PUT", &id, Some(body)).await.expect(200);
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn apply(
     merged: bool,
 ) -> Result<(), Failure> {
     if kind.placed && body.get("location").is_some_and(Value::is_string) {
-        let location = checks::location(body, kind.name)?;
+        let location = region(kind, body)?;
         checks::same_location(&next.location, &location, &next.name, kind.name)?;
     }
     if !merged || body.contains_key("tags") {
@@ -102,5 +102,14 @@ pub(crate) fn unchanged(kind: &Kind, have: Option<&Resource>, next: &Resource) -
             Err(Failure::new(400, "PropertyChangeNotAllowed", format!("The property '{member}' cannot be changed."))
                 .target(member))
         }
+    }
+}
+
+/// The region of a body, in canonical spelling.
+pub(crate) fn region(kind: &Kind, body: &Map<String, Value>) -> Result<String, Failure> {
+    let is_global = |text: &str| text.eq_ignore_ascii_case("global");
+    match body.get("location").and_then(Value::as_str) {
+        Some(text) if kind.global && is_global(text) => Ok("global".to_owned()),
+        _ => checks::location(body, kind.name),
     }
 }

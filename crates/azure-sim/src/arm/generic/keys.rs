@@ -182,6 +182,7 @@ fn key_use(w: &World, rule: &Cmk, resource: &Resource, named: Named) -> Result<K
         needs_no_expiry: rule.needs_no_expiry,
         region: rule.same_region.then(|| resource.location.clone()),
         retention_days: rule.retention_days,
+        comes_from: Cow::Borrowed(rule.comes_from),
         ..KeyUse::new(principal, named.vault_uri, named.key, version)
     })
 }
@@ -200,6 +201,14 @@ pub(crate) fn principal(w: &World, looks: &Looks, resource: &Resource) -> Option
             let body = json!({ "properties": { "encryption": { "identity": {
                 "userAssignedIdentity": account.encryption.identity } } } });
             of_identity(w, looks, &account.identity, &body)
+        }
+        Looks::ParentByClient(at) => {
+            let (parent, _) = resource.id.rsplit_once('/')?.0.rsplit_once('/')?;
+            let parent = w.resources.get(&parent.to_lowercase())?;
+            match pointer::text(&resource.body, at) {
+                Some(_) => of_identity(w, &Looks::ClientId(at), &parent.identity, &resource.body),
+                None => principal(w, &Looks::Own, parent),
+            }
         }
         looks => of_identity(w, looks, &resource.identity, &resource.body),
     }
@@ -254,7 +263,7 @@ fn of_identity(w: &World, looks: &Looks, identity: &IdentityBlock, body: &Value)
         },
         Looks::System => identity.system.clone(),
         Looks::FirstParty(app) => crate::entra::first_party::object_id(w, app),
-        Looks::Parent(_) | Looks::Made(_) => None,
+        Looks::Parent(_) | Looks::ParentByClient(_) | Looks::Made(_) => None,
     }
 }
 

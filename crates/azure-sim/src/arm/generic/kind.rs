@@ -21,6 +21,8 @@ pub(crate) struct Kind {
     pub naming: Naming,
     /// Whether it has a region of its own: tracked resources do, children mostly do not.
     pub placed: bool,
+    /// Whether it can be in the region `global` too.
+    pub global: bool,
     /// For extension resources: the type of the resource they hang on, as in
     /// `…/Microsoft.OperationalInsights/workspaces/{w}/providers/Microsoft.SecurityInsights/onboardingStates/{n}`.
     pub extends: Option<&'static str>,
@@ -223,6 +225,7 @@ impl Kind {
             since,
             naming: PLAIN,
             placed: true,
+            global: false,
             extends: None,
             standing: None,
             put: Some(ASYNC),

@@ -2,6 +2,8 @@
 //! looks at it, what it asks of it, what may be changed later, what answers show of it, and in which words it refuses.
 //! Data; `keys` follows it.
 
+use std::net::IpAddr;
+
 use crate::arm::generic::resource::Resource;
 use crate::cmk::{Ops, Refusal};
 use crate::state::World;
@@ -27,6 +29,8 @@ pub(crate) struct Cmk {
     /// Least retention of the vault in days.
     pub retention_days: Option<i64>,
     pub same_region: bool,
+    /// Addresses of a service that the vault's firewall does not count among the trusted ones.
+    pub comes_from: &'static [IpAddr],
     /// Whether the vault or HSM can be another one later.
     pub same_vault: bool,
     /// Most characters of vault name and key name together.
@@ -110,6 +114,8 @@ pub(crate) enum Looks {
     FirstParty(&'static str),
     /// As the parent would, by this rule.
     Parent(&'static Looks),
+    /// The identity of the parent whose client id stands there, in the child; nothing there: the parent's own.
+    ParentByClient(&'static str),
     /// A principal that the service makes for itself and shows at the pointer.
     Made(&'static str),
 }
@@ -215,6 +221,7 @@ impl Cmk {
             needs_no_expiry: false,
             retention_days: None,
             same_region: false,
+            comes_from: &[],
             same_vault: false,
             longest: None,
             when: When::Anytime,
@@ -244,7 +251,8 @@ impl Cmk {
         | Looks::ClientId(at)
         | Looks::Cosmos(at)
         | Looks::NamedById(at)
-        | Looks::NamedByClient(at) = self.looks
+        | Looks::NamedByClient(at)
+        | Looks::ParentByClient(at) = self.looks
         {
             all.push(at);
         }

@@ -241,7 +241,7 @@ fn name_taken(target: &Target) -> Failure {
 
 fn blank(asked: &Asked<'_>, target: &Target, body: &Map<String, Value>, place: &str) -> Result<Resource, Failure> {
     let location = match body.contains_key("location") && target.kind.placed {
-        true => checks::location(body, target.kind.name)?,
+        true => body::region(target.kind, body)?,
         false => place.to_owned(),
     };
     let (now, by) = (asked.call.now, asked.caller.appid.clone());

@@ -36,6 +36,7 @@ const STATE: &[Member] = &[
     may("status", Shape::OneOf(&[PENDING, APPROVED, "Rejected", DISCONNECTED])),
     may("description", Shape::Text),
     may("actionsRequired", Shape::Text),
+    may("actionRequired", Shape::Text),
 ];
 
 const BODY: &[Member] = &[
@@ -65,6 +66,17 @@ impl Connection {
         json!({ "status": self.status, "description": self.description, "actionsRequired": self.actions_required })
     }
 
+    /// The state as the target shows it: storage accounts have a word of their own for what is left to do.
+    fn state_there(&self) -> Value {
+        let mut state = self.state();
+        if let Some(state) = state.as_object_mut().filter(|_| is_storage(&self.target))
+            && let Some(text) = state.remove("actionsRequired")
+        {
+            state.insert("actionRequired".into(), text);
+        }
+        state
+    }
+
     /// `kind` is the target's type.
     fn render(&self, kind: &str) -> Value {
         json!({
@@ -79,7 +91,7 @@ impl Connection {
         json!({
             "provisioningState": "Succeeded",
             "privateEndpoint": { "id": self.endpoint },
-            "privateLinkServiceConnectionState": self.state(),
+            "privateLinkServiceConnectionState": self.state_there(),
         })
     }
 }
@@ -97,21 +109,40 @@ pub(crate) fn disconnect_under(networks: &mut Networks, scope: &str) {
     networks.connections.retain(|_, c| !at_or_above(scope, &c.target));
 }
 
-/// The only group that private endpoints of this type of resource can name, where the simulator knows it.
-pub(crate) fn group_of(kind: &str) -> Option<&'static str> {
+/// What private endpoints can aim at in a resource.
+pub(crate) struct Group {
+    pub id: &'static str,
+    member: &'static str,
+    zone: &'static str,
+}
+
+const fn group(id: &'static str, member: &'static str, zone: &'static str) -> Group {
+    Group { id, member, zone }
+}
+
+const VAULT: &[Group] = &[group("vault", "default", "privatelink.vaultcore.azure.net")];
+const HSM: &[Group] = &[group("managedhsm", "default", "privatelink.managedhsm.azure.net")];
+const STORAGE: &[Group] = &[
+    group("blob", "blob", "privatelink.blob.core.windows.net"),
+    group("table", "table", "privatelink.table.core.windows.net"),
+    group("queue", "queue", "privatelink.queue.core.windows.net"),
+    group("file", "file", "privatelink.file.core.windows.net"),
+    group("web", "web", "privatelink.web.core.windows.net"),
+    group("dfs", "dfs", "privatelink.dfs.core.windows.net"),
+];
+
+/// The groups of this type of resource, where the simulator knows them; an endpoint names one.
+pub(crate) fn groups_of(kind: &str) -> &'static [Group] {
     match kind.to_lowercase().as_str() {
-        "microsoft.keyvault/vaults" => Some("vault"),
-        "microsoft.keyvault/managedhsms" => Some("managedhsm"),
-        _ => None,
+        "microsoft.keyvault/vaults" => VAULT,
+        "microsoft.keyvault/managedhsms" => HSM,
+        "microsoft.storage/storageaccounts" => STORAGE,
+        _ => &[],
     }
 }
 
-fn zone_of(kind: &str) -> &'static str {
-    if kind.to_lowercase().ends_with("/managedhsms") {
-        "privatelink.managedhsm.azure.net"
-    } else {
-        "privatelink.vaultcore.azure.net"
-    }
+fn is_storage(target: &str) -> bool {
+    target.to_lowercase().contains("/microsoft.storage/storageaccounts/")
 }
 
 /// The rows that the resource itself shows under `privateEndpointConnections`.
@@ -160,7 +191,7 @@ fn answer(asked: &Asked<'_>, w: &mut World, owner: &Owner<'_>, rest: &[&str]) ->
     match (asked.call.method.as_str(), lower.as_str(), rest.get(1..).unwrap_or_default()) {
         ("GET", "privatelinkresources", []) => {
             require(asked, w, owner, "privateLinkResources/read")?;
-            Ok(Reply::list(vec![link_resource(owner)]))
+            Ok(Reply::list(groups_of(owner.kind).iter().map(|g| link_resource(owner, g)).collect()))
         }
         ("GET", "privateendpointconnections", []) => {
             require(asked, w, owner, "privateEndpointConnections/read")?;
@@ -193,16 +224,15 @@ fn lost(owner: &Owner<'_>, name: &str) -> Failure {
     )
 }
 
-fn link_resource(owner: &Owner<'_>) -> Value {
-    let group = group_of(owner.kind).unwrap_or_default();
+fn link_resource(owner: &Owner<'_>, group: &Group) -> Value {
     json!({
-        "id": format!("{}/privateLinkResources/{group}", owner.id),
-        "name": group,
+        "id": format!("{}/privateLinkResources/{}", owner.id, group.id),
+        "name": group.id,
         "type": format!("{}/privateLinkResources", owner.kind),
         "properties": {
-            "groupId": group,
-            "requiredMembers": ["default"],
-            "requiredZoneNames": [zone_of(owner.kind)],
+            "groupId": group.id,
+            "requiredMembers": [group.member],
+            "requiredZoneNames": [group.zone],
         },
     })
 }
@@ -222,6 +252,7 @@ fn put(asked: &Asked<'_>, w: &mut World, owner: &Owner<'_>, name: &str) -> Outco
     take(&mut found.status, &state["status"]);
     take(&mut found.description, &state["description"]);
     take(&mut found.actions_required, &state["actionsRequired"]);
+    take(&mut found.actions_required, &state["actionRequired"]);
     if *found != before {
         asked.call.touch();
     }
@@ -233,6 +264,12 @@ fn delete(asked: &Asked<'_>, w: &mut World, owner: &Owner<'_>, name: &str) -> Ou
     require(asked, w, owner, "privateEndpointConnections/delete")?;
     if !w.networks.connections.contains_key(&key(owner, name)) {
         return Ok(Reply::empty(204));
+    }
+    if is_storage(&owner.id) {
+        // Accounts do it at once, by their published operation.
+        w.networks.connections.remove(&key(owner, name));
+        asked.call.touch();
+        return Ok(Reply::empty(200));
     }
     let op = operations::start(asked.shared, w, asked.call, &asked.caller.oid, Ending::Nothing);
     if !op.fails {

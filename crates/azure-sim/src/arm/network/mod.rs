@@ -4,6 +4,7 @@
 
 pub(crate) mod connections;
 pub(crate) mod private_endpoints;
+pub(crate) mod rules;
 pub(crate) mod subnets;
 pub(crate) mod virtual_networks;
 
@@ -36,14 +37,15 @@ pub(crate) struct Networks {
 
 impl Networks {
     /// Whether callers reach the resource over an approved private endpoint: one that lies in the virtual network in which
-    /// they stand.
-    pub fn privately(&self, resource: &str) -> bool {
+    /// they stand, and aims at the group.
+    pub fn privately(&self, resource: &str, group: &str) -> bool {
         let Some((home, _)) = self.standpoint.as_deref().and_then(subnets::split) else {
             return false;
         };
         self.connections
             .values()
             .filter(|c| c.is_approved() && c.target.eq_ignore_ascii_case(resource))
+            .filter(|c| c.groups.iter().any(|g| g.eq_ignore_ascii_case(group)))
             .filter_map(|c| self.endpoints.get(&c.endpoint.to_lowercase()))
             .any(|e| subnets::split(&e.subnet).is_some_and(|(network, _)| network.eq_ignore_ascii_case(home)))
     }

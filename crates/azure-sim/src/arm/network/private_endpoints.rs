@@ -287,14 +287,16 @@ fn good_target(w: &World, aim: &Aim, by: &str) -> Result<String, Failure> {
     if exists(w, &aim.target) == Some(false) {
         return Err(missing_reference(&aim.target, by));
     }
-    let only = connections::group_of(&kind);
+    let known: Vec<&str> = connections::groups_of(&kind).iter().map(|g| g.id).collect();
     let groups: Vec<&str> = aim.groups.iter().map(String::as_str).collect();
-    if only.is_some_and(|only| !matches!(groups.as_slice(), [one] if one.eq_ignore_ascii_case(only))) {
+    // The second region of a storage account has groups of its own.
+    let plain = |group: &str| group.to_lowercase().trim_end_matches("_secondary").to_owned();
+    if !known.is_empty() && !matches!(groups.as_slice(), [one] if known.contains(&plain(one).as_str())) {
         // UNVERIFIED code.
         return Err(Failure::new(
             400,
             "PrivateLinkServiceGroupIdsNotValid",
-            format!("The group ids {groups:?} are not those of '{}': {}.", aim.target, only.unwrap_or_default()),
+            format!("The group ids {groups:?} are not those of '{}': {}.", aim.target, known.join(", ")),
         ));
     }
     Ok(kind)

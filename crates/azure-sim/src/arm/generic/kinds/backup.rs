@@ -71,20 +71,22 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         ..Kind::tracked("Microsoft.DataBox/jobs", "2018-01-01")
     },
-    // Protects the BitLocker keys. Which identity looks is UNVERIFIED.
+    // Protects the BitLocker keys. The published type lets nobody set the identity, so the service makes one, which is
+    // granted after the key is named: UNVERIFIED.
     Kind {
         naming: Naming::of(2, 64, "-_"),
         put: Some(Answers { new: 201, existing: 200, follow: Follow::Done }),
         patch: Some(DONE),
         delete: Some(Removal { existing: 200, follow: Follow::Done }),
-        identities: Identities::ONE,
+        identities: Identities::NONE,
         cmk: &[Cmk {
             follows: Follows::Never,
             hsm: false,
+            grant_later: true,
             ..Cmk::new(
                 On::Is("/properties/encryptionKey/kekType", "CustomerManaged"),
                 KeyAt::Url(TRANSFER_URL),
-                Looks::Own,
+                Looks::Made("/identity/principalId"),
             )
         }],
         ..Kind::tracked("Microsoft.ImportExport/jobs", "2020-08-01")

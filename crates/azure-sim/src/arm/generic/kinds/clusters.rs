@@ -1,5 +1,7 @@
 //! Batch, Hadoop clusters, container groups. Name rules and the codes of refusals are UNVERIFIED where nothing else is said.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use crate::arm::generic::kind::{Answers, Follow, Identities, Kind, Naming};
 use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, On, Version, When};
 use crate::entra::first_party;
@@ -9,6 +11,15 @@ const BOTH: Answers = Answers { new: 200, existing: 200, follow: Follow::Both };
 
 /// Sizes that a page of the service names.
 const SIZES: &[u32] = &[2048, 3072, 4096];
+
+/// From which HDInsight's management reaches what is behind a firewall, by the page on its addresses for all regions. Azure
+/// asks for those of the region too (UNVERIFIED for vaults); here one of these is enough.
+const HADOOP: &[IpAddr] = &[
+    IpAddr::V4(Ipv4Addr::new(168, 61, 49, 99)),
+    IpAddr::V4(Ipv4Addr::new(23, 99, 5, 239)),
+    IpAddr::V4(Ipv4Addr::new(168, 61, 48, 131)),
+    IpAddr::V4(Ipv4Addr::new(138, 91, 141, 162)),
+];
 
 const BATCH_URL: &str = "/properties/encryption/keyVaultProperties/keyIdentifier";
 
@@ -57,7 +68,7 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         ..Kind::tracked("Microsoft.Batch/batchAccounts", "2020-05-01")
     },
-    // Turning to another key is an action of its own, which is not played.
+    // Turning to another key is an action of its own, which is not played. It is no trusted service of Key Vault's.
     Kind {
         naming: Naming::of(3, 59, "-").global(),
         put: Some(BOTH),
@@ -66,6 +77,7 @@ pub(super) const KINDS: &[Kind] = &[
         identities: Identities::SPACED,
         cmk: &[Cmk {
             follows: Follows::Never,
+            comes_from: HADOOP,
             hsm: false,
             when: When::AtCreation,
             back: Back::No,

@@ -5,10 +5,12 @@ use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, On, Version, W
 use crate::entra::first_party;
 
 pub(super) const KINDS: &[Kind] = &[
-    // The classic service keeps its data in Cosmos DB, whose own principal looks at the key.
+    // The classic service keeps its data in Cosmos DB, whose own principal looks at the key. The model of its PATCH has no
+    // key.
     Kind {
         naming: Naming::of(3, 24, "-").lower(),
         identities: Identities::SYSTEM,
+        patch_ignores: &["/properties/cosmosDbConfiguration"],
         cmk: &[Cmk {
             version: Version::Forbidden,
             when: When::AtCreation,
@@ -47,6 +49,7 @@ pub(super) const KINDS: &[Kind] = &[
         put: Some(Answers { new: 201, existing: 200, follow: Follow::Done }),
         patch: Some(Answers { new: 200, existing: 200, follow: Follow::Done }),
         identities: Identities::NONE,
+        global: true,
         cmk: &[Cmk {
             follows: Follows::Never,
             hsm: false,

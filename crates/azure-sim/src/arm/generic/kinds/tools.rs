@@ -18,7 +18,8 @@ const KEY_NAME: &str = "/properties/keyVaultProperties/keyName";
 const KEY_VERSION: &str = "/properties/keyVaultProperties/keyVersion";
 
 pub(super) const KINDS: &[Kind] = &[
-    // Whether a scope's key can be versionless and is followed is UNVERIFIED, and so is the way back.
+    // Whether a scope's key can be versionless and is followed is UNVERIFIED, and so are the way back
+    // and who looks when no identity is named.
     Kind {
         naming: Naming::of(1, 64, "-_"),
         states: crate::arm::generic::kind::PROVISIONING,
@@ -31,7 +32,7 @@ pub(super) const KINDS: &[Kind] = &[
             ..Cmk::new(
                 On::Is("/properties/keySource", "Microsoft.KeyVault"),
                 KeyAt::Split { vault: VAULT_URI, name: KEY_NAME, version: KEY_VERSION },
-                Looks::Parent(&Looks::Own),
+                Looks::ParentByClient("/properties/keyVaultProperties/identityClientId"),
             )
         }],
         ..Kind::child("Microsoft.CognitiveServices/accounts/encryptionScopes", "2023-10-01")
