@@ -122,9 +122,7 @@ impl Service {
         let key = format!("request-{number}");
         let sent = self.client.post(format!("{base}/v1/jobs")).header("Idempotency-Key", key).json(&body).send().await;
         let took = began.elapsed();
-        let mut slowest = self.slowest.lock().expect("nobody panics with it");
-        *slowest = took.max(*slowest);
-        drop(slowest);
+        self.note(took);
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
@@ -148,6 +146,11 @@ impl Service {
         assert!(seconds.is_some_and(|s| (1..=60).contains(&s)), "{headers:?}");
         assert_eq!((body["code"].as_str(), body["retryable"].as_bool()), (Some("unavailable"), Some(true)), "{body}");
         Posted::Unavailable
+    }
+
+    fn note(&self, took: Duration) {
+        let mut slowest = self.slowest.lock().expect("nobody panics with it");
+        *slowest = took.max(*slowest);
     }
 
     /// Sends a new request until it is accepted, and returns the job's id.
