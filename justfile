@@ -11,6 +11,14 @@ dev *ARGS:
 test *NAME:
     cargo test --workspace {{NAME}}
 
+# A worker killed at every statement and every call, all points and not some: minutes.
+crash-points:
+    CMK_CRASH_POINTS=all cargo test --test it -- crash_points --nocapture
+
+# Three APIs and three workers, of which one of each is killed again and again, for two minutes.
+replicas:
+    CMK_REPLICAS_SECONDS=120 cargo test --test it -- replicas --nocapture
+
 # Format the code.
 fmt:
     cargo fmt --all
