@@ -141,16 +141,24 @@ impl<'a> Jwt<'a> {
     }
 
     fn is_in_time(&self, now: OffsetDateTime) -> bool {
+        // The clock's side is moved by the skew, and not the assertion's: its times may lie at the end of all time.
         let seconds = |at: f64| OffsetDateTime::UNIX_EPOCH.checked_add(Duration::checked_seconds_f64(at)?);
-        let ends = seconds(self.claims.exp).is_some_and(|at| now <= at + SKEW);
-        ends && self.claims.nbf.is_none_or(|at| seconds(at).is_some_and(|at| at <= now + SKEW))
+        let (early, late) = (now.saturating_sub(SKEW), now.saturating_add(SKEW));
+        seconds(self.claims.exp).is_some_and(|at| early <= at)
+            && self.claims.nbf.is_none_or(|at| seconds(at).is_some_and(|at| at <= late))
     }
 }
 
-/// Whether the assertion proves that the client is `principal`. `audiences` are the names of the login host that an
-/// assertion signed with the client's own certificate may be meant for.
+/// The keys that the issuer of an assertion is known to have; none for text that is no assertion.
+pub(crate) fn keys_for(world: &World, token: &str) -> Vec<IssuerKey> {
+    Jwt::read(token).and_then(|jwt| world.issuers.get(&jwt.claims.iss).cloned()).unwrap_or_default()
+}
+
+/// Whether the assertion proves that the client is `principal`. `issuer` are the keys of whoever issued it; `audiences` the
+/// names of the login host that an assertion signed with the client's own certificate may be meant for. Signatures are
+/// checked here, so this is not for under the world's lock.
 pub(crate) fn check(
-    world: &World,
+    issuer: &[IssuerKey],
     principal: &Principal,
     token: &str,
     audiences: &[String],
@@ -160,7 +168,7 @@ pub(crate) fn check(
     if jwt.claims.iss.eq_ignore_ascii_case(&principal.app_id) {
         by_certificate(principal, &jwt, audiences, now)
     } else {
-        by_federation(world, principal, &jwt, now)
+        by_federation(issuer, principal, &jwt, now)
     }
 }
 
@@ -191,7 +199,7 @@ fn by_certificate(
     in_time(jwt, now)
 }
 
-fn by_federation(world: &World, principal: &Principal, jwt: &Jwt<'_>, now: OffsetDateTime) -> Result<(), Refused> {
+fn by_federation(keys: &[IssuerKey], principal: &Principal, jwt: &Jwt<'_>, now: OffsetDateTime) -> Result<(), Refused> {
     let claims = &jwt.claims;
     let none = |code, what: &str, value: &str| {
         unknown(
@@ -214,7 +222,6 @@ fn by_federation(world: &World, principal: &Principal, jwt: &Jwt<'_>, now: Offse
         return Err(none(700_212, "audience", claims.aud.first()));
     }
     // Entra fetches the keys from the issuer; here they are told to the simulator, which calls nobody.
-    let keys = world.issuers.get(&claims.iss).map_or(&[][..], Vec::as_slice);
     let named = |key: &&IssuerKey| jwt.header.kid.is_none() || key.kid.is_none() || key.kid == jwt.header.kid;
     if !keys.iter().filter(named).any(|key| jwt.is_signed_with(key)) {
         return Err(bad(700_027, "Client assertion failed signature validation. [Reason - The key was not found.]"));

@@ -133,7 +133,8 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
             let audiences = ["oauth2/v2.0/token", "oauth2/token", "v2.0", ""].map(|end| format!("{login}/{end}"));
             let known = field("client_assertion_type") == ASSERTION_TYPE;
             if known {
-                shared.world(|w| assertions::check(w, &principal, assertion, &audiences, call.now)).map(|()| "2")
+                let keys = shared.world(|w| assertions::keys_for(w, assertion));
+                assertions::check(&keys, &principal, assertion, &audiences, call.now).map(|()| "2")
             } else {
                 Err(assertions::Refused {
                     status: 400,

@@ -102,11 +102,14 @@ async fn a_registered_certificate_buys_a_token() {
         assert_eq!((&claims_of(&token)["appidacr"], &claims_of(&token)["appid"]), (&json!("2"), &json!(client)));
     }
     let header = json!({ "alg": "RS256", "x5t#S256": print });
+    // Good until the end of all time.
+    ask(&lab, &client, &signer.sign(&header, &claims(&audience, 253_402_300_799))).await.expect(200);
     for (header, claims, by, code) in [
         (json!({ "alg": "RS256", "x5t": "AAAA" }), claims(&audience, now + 600), &signer, 700_027),
         (header.clone(), claims(&audience, now + 600), &Signer::new(), 700_027),
         (header.clone(), claims("https://elsewhere.example", now + 600), &signer, 700_023),
         (header.clone(), claims(&audience, now - 3600), &signer, 700_024),
+        (header.clone(), claims(&audience, i64::MAX), &signer, 700_024),
         (json!({ "alg": "none", "x5t#S256": print }), claims(&audience, now + 600), &signer, 700_027),
     ] {
         let refused = ask(&lab, &client, &by.sign(&header, &claims)).await.expect(401);

@@ -7,7 +7,10 @@ use azure_sim::{Lag, Options, Propagation, Simulator};
 use serde_json::{Value, json};
 
 use crate::blob_client::Account;
-use crate::client::{ENCRYPTION_USER, Lab, options};
+use crate::client::{Lab, options};
+
+/// Key Vault Crypto User.
+const USER: &str = "12338af0-0e69-4776-bea7-57ae8d297424";
 
 /// A folder that is removed in the end.
 struct Folder(PathBuf);
@@ -61,7 +64,8 @@ async fn everything_is_there_after_a_restart() {
     let (secret, before) = (lab.sim.client_secret().to_owned(), lab.sim.snapshot());
     // A grant is on its way when the cloud stops.
     lab.sim.set_propagation(Propagation { grant: Lag::seconds(60.0), ..Propagation::instant() });
-    lab.grant(9, ENCRYPTION_USER, lab.sim.outsider().0).await;
+    let outsider = Options::default().outsider_object_id;
+    lab.grant(9, USER, &outsider).await.expect(201);
     // At the same address, as a cloud that is kept has one: vaults are known by their URLs.
     let address = lab.sim.address();
     stop(lab).await;
@@ -70,7 +74,6 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(lab.sim.client_secret(), secret, "the same secrets");
     let after = lab.sim.snapshot();
     for part in ["vaults", "groups", "identities", "storageAccounts", "hsms"] {
-        // Other ports stand in the addresses.
         let names = |all: &Value| all[part].as_object().map(|m| m.keys().cloned().collect::<Vec<_>>());
         assert_eq!(names(&after), names(&before), "{part}");
     }
@@ -78,6 +81,12 @@ async fn everything_is_there_after_a_restart() {
     let version = |id: &str| id.rsplit('/').next().map(str::to_owned);
     assert_eq!(version(key.body["key"]["kid"].as_str().expect("an id")), version(&kid));
     lab.keys("POST", "kv1", "/deletedkeys/gone/recover", None).await.expect(200);
+    lab.hsm("GET", "/keys", None).await.refused(403, "AccessDenied");
+    let (id, secret) = lab.sim.outsider();
+    let late = lab.token_as(id, secret, &format!("https://{}/.default", lab.sim.vault_suffix())).await;
+    lab.keys_as(&late, "GET", "kv1", "/keys/k1", None).await.refused(403, "Forbidden/ForbiddenByRbac");
+    lab.advance(60);
+    lab.keys_as(&late, "GET", "kv1", "/keys/k1", None).await.expect(200);
     let account = Account::of(&lab, "stcmk1").await;
     assert_eq!(account.get("/box1/b1").await.expect(200).bytes, b"bytes of the customer", "they still decrypt");
     // A backup made before is of this cloud.
