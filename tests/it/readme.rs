@@ -86,6 +86,11 @@ fn made_equal(output: &str) -> String {
             group.sort();
         }
     }
+    // And so do their requests.
+    let of_journal = |line: &String| line.starts_with("\"method\"");
+    for group in lines.chunk_by_mut(|a, b| of_journal(a) && of_journal(b)) {
+        group.sort();
+    }
     lines.join("\n")
 }
 
