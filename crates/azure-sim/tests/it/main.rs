@@ -30,6 +30,7 @@ mod model;
 mod persist;
 mod policies;
 mod private_links;
+mod readme;
 mod refusals;
 mod robust;
 mod roles;
