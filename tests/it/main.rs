@@ -20,6 +20,7 @@ mod propagation;
 mod rate_limits;
 mod readme;
 mod replicas;
+mod soak;
 mod sse;
 mod steps;
 mod store;
