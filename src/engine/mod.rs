@@ -13,5 +13,5 @@ pub mod turn;
 pub mod worker;
 
 pub use ledger::Ledger;
-pub use turn::TurnEnd;
+pub use turn::{StandIn, StandInStep, TurnEnd};
 pub use worker::{Worker, WorkerSettings};
