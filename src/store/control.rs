@@ -49,7 +49,11 @@ impl Store {
             drop(tx);
             return Ok(self.get_mark(id).await?.map_or(CancelOutcome::NotFound, |m| CancelOutcome::Ended(m.state)));
         };
-        let mut events = vec![NewEvent::of_job(EventKind::JobCancelRequested, json!({ "requestedBy": by }))];
+        // Told once per run: a job that its worker let wait meanwhile has the mark already.
+        let mut events = Vec::with_capacity(2);
+        if !marked {
+            events.push(NewEvent::of_job(EventKind::JobCancelRequested, json!({ "requestedBy": by })));
+        }
         if state == JobState::Running {
             if !marked {
                 self.mark_cancelled(&mut tx, id, &events).await?;
@@ -87,7 +91,7 @@ impl Store {
         let (seq, now): (i64, OffsetDateTime) = sqlx::query_as(
             "with gone as (delete from job_runs where job_id = $1 returning *)
              update jobs j set state = 'cancelled', finished_at = coalesce($2, now()), updated_at = coalesce($2, now()),
-                    cancel_requested_at = coalesce($2, now()), facts = gone.facts, steps = $3,
+                    cancel_requested_at = coalesce(gone.cancel_requested_at, $2, now()), facts = gone.facts, steps = $3,
                     steps_done = gone.steps_done, claim_no = gone.claim_no, event_seq = gone.event_seq + $4,
                     version = gone.version + 1
              from gone where j.id = gone.job_id returning j.event_seq, j.updated_at",
