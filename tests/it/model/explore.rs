@@ -4,7 +4,8 @@
 //!
 //! 1. One holder: never do two workers hold the newest claim of a job.
 //! 2. A write under an old claim changes nothing.
-//! 3. A write that is sent again is taken once, and its sender is told that it was taken if its claim is still the newest.
+//! 3. A write that is sent again is taken once, and its sender is told that it was taken while the job stands where the
+//!    write left it.
 //! 4. The number of the last event is the number of events.
 //! 5. An ended job is nobody's: it has no lease, no next look, and no step at work or waiting.
 //! 6. A job that has succeeded or was cancelled stays so, and nothing is told of it any more.
@@ -21,6 +22,7 @@
 //! About the network nothing: what was sent may be lost, late, doubled, and arrive after its sender died.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cmk::domain::job::{JobState, StepState};
 use cmk::store::EventKind;
@@ -32,7 +34,7 @@ use super::machine::{Action, Answer, Turn, Work, World, Write};
 pub struct Scope {
     pub jobs: usize,
     pub workers: usize,
-    /// Whether messages can be held up and doubled.
+    /// Whether answers can be lost, and messages held up and doubled.
     pub copies: bool,
     /// Whether the gate is asked.
     pub gate: bool,
@@ -54,9 +56,9 @@ fn of_turn(w: usize, turn: &Turn, scope: Scope, may: &mut Vec<Action>) {
         may.push(Action::OwnEnd(w));
     }
     if turn.sent.is_some() {
-        may.extend([Action::Deliver(w), Action::DeliverUnheard(w)]);
+        may.push(Action::Deliver(w));
         if scope.copies {
-            may.push(Action::HoldUp(w));
+            may.extend([Action::DeliverUnheard(w), Action::HoldUp(w)]);
         }
         return;
     }
@@ -140,6 +142,12 @@ fn normal(mut world: World) -> World {
         job.seq -= i64::try_from(job.told.len()).expect("few");
         job.told.clear();
     }
+    // Workers are alike: which one does what makes no difference.
+    workers.sort_by_cached_key(|worker| {
+        let mut hasher = DefaultHasher::new();
+        worker.hash(&mut hasher);
+        hasher.finish()
+    });
     world
 }
 
@@ -188,14 +196,8 @@ fn wrong_step(before: &World, action: Action, answer: Answer, after: &World) -> 
         if write.taken && old != new {
             return Some("3: a write was taken twice");
         }
-        let is_newest_of_claim = write.claim == old.claim && write.number + 1 == old.write;
-        let retried = write.next != super::machine::Next::Running && old.state == JobState::Queued;
-        if matches!(action, Action::Deliver(_))
-            && write.taken
-            && is_newest_of_claim
-            && !retried
-            && answer != Answer::Taken
-        {
+        let stands = (write.claim, write.number + 1, write.next.state()) == (old.claim, old.write, old.state);
+        if stands && write.taken && answer == Answer::Refused {
             return Some("3: the sender of a taken write was told that its lease is lost");
         }
     }

@@ -52,6 +52,20 @@ pub enum Next {
     Cancelled,
 }
 
+impl Next {
+    /// The job's state afterwards.
+    pub const fn state(self) -> JobState {
+        match self {
+            Self::Running => JobState::Running,
+            Self::Waiting => JobState::Waiting,
+            Self::Queued => JobState::Queued,
+            Self::Succeeded => JobState::Succeeded,
+            Self::Failed => JobState::Failed,
+            Self::Cancelled => JobState::Cancelled,
+        }
+    }
+}
+
 /// A write on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
@@ -377,14 +391,7 @@ impl Job {
 
     /// A fenced write, as the store takes it.
     fn record(&mut self, write: &mut Write) -> Answer {
-        let state = match write.next {
-            Next::Running => JobState::Running,
-            Next::Waiting => JobState::Waiting,
-            Next::Queued => JobState::Queued,
-            Next::Succeeded => JobState::Succeeded,
-            Next::Failed => JobState::Failed,
-            Next::Cancelled => JobState::Cancelled,
-        };
+        let state = write.next.state();
         if self.claim == write.claim && self.write == write.number && self.state == JobState::Running {
             (self.state, self.write, self.version) = (state, self.write + 1, self.version + 1);
             self.steps = write.steps;
