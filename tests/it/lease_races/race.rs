@@ -34,10 +34,10 @@ use crate::support::late::every_write;
 use crate::support::world::{World, parse};
 
 /// Shorter than many steps take.
-const LEASE: Duration = Duration::from_millis(500);
+const LEASE: Duration = Duration::from_millis(300);
 
 /// No change begins this long before the lease ends.
-const MARGIN: Duration = Duration::from_millis(100);
+const MARGIN: Duration = Duration::from_millis(60);
 
 /// Signs of life per worker, in leases: too few, so that only the gate renews in time.
 const HEARTBEATS: [f64; 3] = [1.2, 2.0, 3.0];
@@ -90,9 +90,7 @@ impl Race {
     fn store(&self, name: &str) -> Store {
         let options: PgConnectOptions = self.url.parse().expect("the launcher's address is well formed");
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
-        // No server dies here, so nothing is lost by not waiting for the disk, and the time goes to races.
-        let options = options.application_name(name).options([("synchronous_commit", "off")]);
-        Store::new(pool.connect_lazy_with(options), Clock::System)
+        Store::new(pool.connect_lazy_with(options.application_name(name)), Clock::System)
     }
 
     /// Accepts jobs of two steps, one after the other.
@@ -145,7 +143,8 @@ impl Race {
         runtime.expect("a runtime of one thread can be made").block_on(async {
             let store = self.store(&name);
             let settings = WorkerSettings {
-                concurrency: 128,
+                // Each claim looks at all that run: few at a time are quicker.
+                concurrency: 56,
                 lease: LEASE,
                 heartbeat: LEASE.mul_f64(HEARTBEATS[number]),
                 margin: MARGIN,
@@ -199,7 +198,7 @@ impl Race {
             let (which, wait) = (chance.random::<u32>(), LEASE.mul_f64(chance.random_range(0.0..0.3)));
             self.late.spawn(async move { race.write_late(&store, old, which, wait).await });
         }
-        let slow = if lease.claim_no == 1 { 0.3..2.0 } else { 0.0..1.6 };
+        let slow = if lease.claim_no == 1 { 0.3..1.7 } else { 0.0..1.6 };
         let claims = f64::from(u32::try_from(lease.claim_no).unwrap_or(u32::MAX));
         pause(LEASE.mul_f64(chance.random_range(slow) / claims)).await;
         for _ in 0..chance.random_range(1..=2) {
