@@ -241,7 +241,7 @@ impl Race {
             let count = if recorded.is_ok() { &self.tally.taken } else { &self.tally.refused };
             count.fetch_add(1, SeqCst);
         }
-        if which % 4 == 0
+        if which.is_multiple_of(4)
             && let Ok(renewed) = store.renew_leases(&[old], LEASE).await
         {
             let count = if renewed.is_empty() { &self.tally.renewals_refused } else { &self.tally.taken };

@@ -313,7 +313,7 @@ async fn run(store: &Store, request: &(CmkRequest, Plan), choices: &[u16]) {
         let (mut may, choice) = (both.possible(), usize::from(*choice));
         // Most of the time the workers go on, or no sequence would come far.
         let goes_on = |a: &Action| matches!(a, Action::Claim(..) | Action::Work(..) | Action::Deliver(_));
-        if choice % 3 != 0 && may.iter().any(goes_on) {
+        if !choice.is_multiple_of(3) && may.iter().any(goes_on) {
             may.retain(goes_on);
         }
         let choice = choice / 3 % (may.len() + if may.iter().all(goes_on) { 0 } else { MOVES.len() });
