@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -25,7 +26,7 @@ use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::retry::{MAX_ATTEMPTS, retry_delay};
-use crate::steps::{self, StepContext, StepOutcome, Stop, WaitReason};
+use crate::steps::{self, ActGate, StepContext, StepOutcome, Stop, WaitReason};
 use crate::store::notify::NewsHub;
 use crate::store::{Job, LeaseLost, Next, Recorder, StepRow, Store, StoreError};
 
@@ -70,8 +71,26 @@ pub struct Turn<'a> {
     pub hard_stop: &'a CancellationToken,
     /// Crash points, in tests.
     pub crash: Option<&'a CrashPoints>,
+    /// What runs in place of the steps' own code, in tests and benchmarks of the engine.
+    pub stand_in: Option<&'a StandIn>,
     /// The time of the claim by the database's clock, which the times that a turn notes are counted from.
     pub claimed_at: OffsetDateTime,
+}
+
+/// Code that runs in place of the steps' own, so that the engine can be tried without Azure.
+pub type StandIn = Arc<dyn for<'s> Fn(StandInStep<'s>) -> BoxFuture<'s, StepOutcome> + Send + Sync>;
+
+/// One run of a step, as a stand-in sees it.
+#[derive(Clone, Copy)]
+pub struct StandInStep<'s> {
+    /// The step.
+    pub name: &'s str,
+    /// How often it was run, this time included.
+    pub looks: u32,
+    /// To be asked before every change, as the steps' own code does.
+    pub gate: &'s dyn ActGate,
+    /// The lease it runs under.
+    pub held: &'s Held,
 }
 
 /// What a run of one step came to.
@@ -258,8 +277,16 @@ impl Turn<'_> {
             progress: step.progress.as_ref(),
             gate: &gate,
         };
-        let run = AssertUnwindSafe(steps::run(&step.planned.spec, &cx, after)).catch_unwind();
-        run.await.unwrap_or_else(|_| {
+        let run = async {
+            match self.stand_in {
+                Some(stand_in) => {
+                    let (name, looks, held) = (step.planned.name.as_str(), step.looks, self.held);
+                    stand_in(StandInStep { name, looks, gate: &gate, held }).await
+                }
+                None => steps::run(&step.planned.spec, &cx, after).await,
+            }
+        };
+        AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
             error!("a step panicked");
             StepOutcome::Failed(Failure::new(Code::StepDefect, "the step ended in a defect of the service"))
         })

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::crash::CrashPoints;
 use super::lease::Leases;
-use super::turn::{Turn, TurnEnd};
+use super::turn::{StandIn, Turn, TurnEnd};
 use crate::azure::Azure;
 use crate::store::notify::{News, NewsHub};
 use crate::store::{Claim, HeldLease, Recorder, Store, StoreError};
@@ -73,6 +73,9 @@ pub struct Worker {
     settings: Arc<WorkerSettings>,
     leases: Arc<Leases>,
     crash: Option<CrashPoints>,
+    stand_in: Option<StandIn>,
+    /// The most writes in one statement.
+    batch: usize,
 }
 
 /// How often a worker says that it is alive and getting answers.
@@ -84,7 +87,16 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 impl Worker {
     /// A worker over a store and the clients of one cloud.
     pub fn new(store: Store, azure: Arc<Azure>, news: NewsHub, settings: WorkerSettings) -> Self {
-        Self { store, azure, news, settings: Arc::new(settings), leases: Arc::default(), crash: None }
+        Self {
+            store,
+            azure,
+            news,
+            settings: Arc::new(settings),
+            leases: Arc::default(),
+            crash: None,
+            stand_in: None,
+            batch: Recorder::BATCH,
+        }
     }
 
     /// The same worker, ending turns at the given points as a killed process would.
@@ -93,11 +105,23 @@ impl Worker {
         self
     }
 
+    /// The same worker, running this in place of the steps' own code.
+    pub fn with_stand_in(mut self, stand_in: StandIn) -> Self {
+        self.stand_in = Some(stand_in);
+        self
+    }
+
+    /// The same worker, recording at most so many outcomes in one statement.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
     /// Claims what is due now and runs each job's turn to its end, one after the other. Returns how the turns ended. For
     /// tests with a clock that is moved by hand.
     pub async fn tick(&self) -> Result<Vec<TurnEnd>, StoreError> {
         let idle = CancellationToken::new();
-        let recorder = Recorder::batched(&self.store);
+        let recorder = Recorder::start(&self.store, self.batch);
         let given = Instant::now();
         let claims =
             self.store.claim_due_jobs(&self.settings.name, self.settings.concurrency, self.settings.lease).await?;
@@ -151,7 +175,7 @@ impl Worker {
     async fn work(&self, turns: &mut JoinSet<()>, stop: &CancellationToken, hard_stop: &CancellationToken) {
         // Listening starts before the first look for work, so that nothing falls between the two.
         let mut news = self.news.subscribe();
-        let recorder = Recorder::batched(&self.store);
+        let recorder = Recorder::start(&self.store, self.batch);
         let mut last_sign: Option<Instant> = None;
         let mut last_housekeeping: Option<Instant> = None;
         while !stop.is_cancelled() {
@@ -228,6 +252,7 @@ impl Worker {
             draining,
             hard_stop,
             crash: self.crash.as_ref(),
+            stand_in: self.stand_in.as_ref(),
             claimed_at: claim.at,
         };
         let end = turn.run(claim.job).instrument(span.clone()).await;

@@ -12,9 +12,6 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{LeaseLost, Recorded, RunWrite, Store, StoreError};
 
-/// The most writes in one statement: what a statement costs the others that wait.
-const BATCH: usize = 128;
-
 /// How many statements may be under way at the same time: while one commits, the next is executed.
 const LANES: usize = 2;
 
@@ -29,30 +26,35 @@ struct Item {
 /// Records writes in batches. Cheap to clone; its tasks end when the last clone is gone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Item>,
+    store: Store,
+    /// None: each write is a statement of its own.
+    queue: Option<mpsc::Sender<Item>>,
 }
 
 impl Recorder {
-    /// Starts the tasks that send; at most `batch` writes in a statement, 1 to send each alone.
+    /// The most writes in one statement: what a statement costs the others that wait.
+    pub const BATCH: usize = 128;
+
+    /// Starts the tasks that send, with at most `batch` writes in a statement; 1 sends each alone and at once.
     pub fn start(store: &Store, batch: usize) -> Self {
+        let store = store.clone();
+        if batch <= 1 {
+            return Self { store, queue: None };
+        }
         let (queue, items) = mpsc::channel(QUEUE);
         let items = Arc::new(Mutex::new(items));
         for _ in 0..LANES {
-            tokio::spawn(send(store.clone(), Arc::clone(&items), batch.clamp(1, BATCH)));
+            tokio::spawn(send(store.clone(), Arc::clone(&items), batch.min(Self::BATCH)));
         }
-        Self { queue }
-    }
-
-    /// The usual batches.
-    pub fn batched(store: &Store) -> Self {
-        Self::start(store, BATCH)
+        Self { store, queue: Some(queue) }
     }
 
     /// Records a write with the next statement.
     pub async fn record(&self, write: RunWrite) -> Recorded {
+        let Some(queue) = &self.queue else { return self.store.record(&write).await };
         let (answer, answered) = oneshot::channel();
         let gone = || StoreError::Unavailable(sqlx::Error::PoolClosed);
-        self.queue.send(Item { write: Box::new(write), answer }).await.map_err(|_| gone())?;
+        queue.send(Item { write: Box::new(write), answer }).await.map_err(|_| gone())?;
         match answered.await {
             Ok(Ok(recorded)) => Ok(recorded),
             // Each sender decides for itself what to do; the statement's error is the same for all.
