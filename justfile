@@ -28,3 +28,7 @@ golden:
 # Everything that has to hold before a change lands.
 ci:
     .ci/run
+
+# Ours beside other engines on one private PostgreSQL, as ratios: docs/performance.md. Needs wrk, and BENCH_PEERS for the others.
+bench:
+    cargo bench --bench bench
