@@ -31,4 +31,5 @@ ci:
 
 # Ours beside other engines on one private PostgreSQL, as ratios: docs/performance.md. Needs wrk, and BENCH_PEERS for the others.
 bench:
-    cargo bench --bench bench
+    cargo build --release -p cmk -p cmk-bench
+    target/release/cmk-bench

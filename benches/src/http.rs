@@ -101,6 +101,13 @@ pub async fn ours(cluster: &Cluster, seconds: u64, results: &mut Results) -> any
     cluster.drop("bench_api").await
 }
 
+/// The service's own program, built beside this one.
+pub fn service() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("cmk");
+    anyhow::ensure!(program.exists(), "{} is missing: cargo build --release", program.display());
+    Ok(program)
+}
+
 /// A running API. It is killed when dropped.
 pub struct Api {
     /// The process.
@@ -113,7 +120,7 @@ impl Api {
     /// The real program.
     pub async fn serve(url: &str, connections: u32) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cmk"));
+        let mut command = Command::new(service()?);
         command.args(["serve", "--listen", &port.to_string(), "--database-connections", &connections.to_string()]);
         let process = spawn(command.env("DATABASE_URL", url))?;
         for _ in 0..200 {
@@ -178,7 +185,7 @@ impl Bodies {
 }
 
 async fn send(api: &Api, seconds: u64, body: &std::path::Path, mode: &str, run: &str) -> anyhow::Result<Load> {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/post.lua");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("post.lua");
     let body = body.to_string_lossy();
     let environment = [("BODY", &*body), ("MODE", mode), ("RUN", run)];
     wrk(&format!("http://{}/v1/jobs", api.address), seconds, script, &environment).await

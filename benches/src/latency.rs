@@ -9,7 +9,7 @@ use cmk::store::{HeldLease, LeaseLost, Next, RunWrite};
 use crate::child::{command, memory};
 use crate::cluster::{Cluster, output, settle, spawn};
 use crate::fill;
-use crate::http::Api;
+use crate::http::{Api, service};
 use crate::results::Results;
 
 /// Pick-up with API and worker in one process, in two, and in two that cannot hear each other; cold starts.
@@ -46,7 +46,7 @@ async fn idle(cluster: &Cluster, results: &mut Results) -> anyhow::Result<()> {
     cluster.migrated("bench_pickup").await?.close().await;
     let url = cluster.url("bench_pickup");
     let mut api = Api::serve(&url, 20).await?;
-    let mut work = tokio::process::Command::new(env!("CARGO_BIN_EXE_cmk"));
+    let mut work = tokio::process::Command::new(service()?);
     work.args(["work", "--credential", "managed-identity"]).env("DATABASE_URL", &url);
     let mut work = spawn(&mut work)?;
     tokio::time::sleep(Duration::from_millis(2500)).await;

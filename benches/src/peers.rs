@@ -36,7 +36,7 @@ const UNDERWAY: Engine =
 impl Peers {
     /// The folder that `BENCH_PEERS` names, or says what is missing without it.
     pub fn find() -> Result<Self, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let named = std::env::var_os("BENCH_PEERS").map(PathBuf::from);
         let folder = named.unwrap_or_else(|| root.join("../shared/bench/peers"));
         if !folder.join("Cargo.toml").exists() {
