@@ -87,11 +87,11 @@ pub async fn copy_due(url: &str, template: JobId, jobs: usize) -> anyhow::Result
 pub async fn copy_runs(url: &str, template: JobId, jobs: usize, at: &str) -> anyhow::Result<()> {
     // Every copy has an id that sorts by its number, as ids of version 7 do, and a target of its own.
     let copies = format!(
-        "with base as (select coalesce(max(id), '{template}') as last, count(*) as n from jobs),
+        "with base as (select max(id::text) as last, count(*) as c from jobs),
          new as (
              insert into jobs (id, kind, service, target, target_key, requested_by, labels, request, plan_version, plan,
                                created_at, steps_total)
-             select {ID}, j.kind, j.service, j.target || base.n + n, j.target_key || base.n + n, j.requested_by, j.labels,
+             select {ID}, j.kind, j.service, j.target || base.c + n, j.target_key || base.c + n, j.requested_by, j.labels,
                     j.request, j.plan_version, j.plan, j.created_at, j.steps_total
              from jobs j, base, generate_series(1, {jobs}) n where j.id = '{template}'
              returning id, target_key, created_at
@@ -107,11 +107,11 @@ pub async fn copy_runs(url: &str, template: JobId, jobs: usize, at: &str) -> any
 /// Copies jobs that have ended.
 pub async fn copy_ended(url: &str, template: JobId, jobs: usize) -> anyhow::Result<()> {
     let copies = format!(
-        "with base as (select coalesce(max(id), '{template}') as last, count(*) as n from jobs)
+        "with base as (select max(id::text) as last, count(*) as c from jobs)
          insert into jobs (id, kind, service, target, target_key, requested_by, labels, request, plan_version, plan,
                            created_at, steps_total, state, finished_at, updated_at, facts, steps, steps_done, claim_no,
                            event_seq, version)
-         select {ID}, j.kind, j.service, j.target || base.n + n, j.target_key || base.n + n, j.requested_by, j.labels,
+         select {ID}, j.kind, j.service, j.target || base.c + n, j.target_key || base.c + n, j.requested_by, j.labels,
                 j.request, j.plan_version, j.plan, j.created_at, j.steps_total, 'succeeded', j.created_at, j.created_at,
                 '{{}}', r.steps, j.steps_total, 1, 24, 24
          from jobs j join job_runs r on r.job_id = j.id, base, generate_series(1, {jobs}) n where j.id = '{template}'"

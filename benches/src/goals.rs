@@ -63,12 +63,12 @@ const fn line(
 
 const BEST_P50: Anchor = Least(&[
     "graphile_worker_rs latency_ack_to_start_p50",
-    "apalis-postgres latency_ack_to_start_p50",
+    "apalis_postgres latency_ack_to_start_p50",
     "underway latency_ack_to_start_p50",
 ]);
 const BEST_P99: Anchor = Least(&[
     "graphile_worker_rs latency_ack_to_start_p99",
-    "apalis-postgres latency_ack_to_start_p99",
+    "apalis_postgres latency_ack_to_start_p99",
     "underway latency_ack_to_start_p99",
 ]);
 
@@ -82,9 +82,9 @@ const LINES: &[Line] = &[
     line("P3", "ours replay_c64", Other("http null_c64"), Some(AtLeast(0.4)), Some(AtLeast(0.6))),
     line("P3", "ours replay_c64_errors", Itself, Some(AtMost(0.0)), Some(AtMost(0.0))),
     line("P4", "ours drain_16", Other("graphile_worker_rs drain_16"), Some(AtLeast(1.0)), None),
-    line("P4", "ours drain_16", Other("apalis-postgres drain_16"), Some(AtLeast(2.0)), None),
+    line("P4", "ours drain_16", Other("apalis_postgres drain_16"), Some(AtLeast(2.0)), None),
     line("P4", "ours drain_16", Other("pgbench c_batch1_backlog10000"), None, Some(AtLeast(0.6))),
-    line("P5", "ours drain_batched", Other("apalis-postgres drain_tuned_16"), Some(AtLeast(2.0)), None),
+    line("P5", "ours drain_batched", Other("apalis_postgres drain_tuned_16"), Some(AtLeast(2.0)), None),
     line("P5", "ours drain_batched", Other("graphile_worker_rs drain_tuned_16"), None, Some(AtLeast(0.35))),
     line("P6", "ours pickup_two_p50", BEST_P50, Some(AtMost(1.0)), None),
     line("P6", "ours pickup_two_p99", BEST_P99, Some(AtMost(1.5)), None),
