@@ -11,6 +11,14 @@ dev *ARGS:
 test *NAME:
     cargo test --workspace {{NAME}}
 
+# A worker killed at every statement and every call, all points and not some: minutes.
+crash-points:
+    CMK_CRASH_POINTS=all cargo test --test it -- crash_points --nocapture
+
+# Three APIs and three workers, of which one of each is killed again and again, for two minutes.
+replicas:
+    CMK_REPLICAS_SECONDS=120 cargo test --test it -- replicas --nocapture
+
 # Format the code.
 fmt:
     cargo fmt --all
@@ -24,6 +32,7 @@ lint:
 # Rewrite the files that tests compare with: the contract, plans, wire strings, generated parts of pages, the tour.
 golden:
     UPDATE_GOLDEN=1 cargo test --test it -- golden openapi docs readme
+    UPDATE_GOLDEN=1 cargo test -p azure-sim --lib types_md
 
 # Everything that has to hold before a change lands.
 ci:
@@ -33,3 +42,7 @@ ci:
 bench:
     cargo build --release -p cmk -p cmk-bench
     target/release/cmk-bench
+
+# Long, about half an hour: 1,000 accounts at once under Azure's published limits, and the figures.
+rate-limits ACCOUNTS="1000":
+    CMK_RATE_LIMIT_ACCOUNTS={{ACCOUNTS}} cargo test --test it rate_limits::jobs_use_up -- --nocapture

@@ -60,10 +60,13 @@ pub(super) async fn check_liveness() -> Json<Liveness> {
     ))]
 pub(super) async fn check_readiness(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
     let asked = tokio::time::timeout(api.settings.readiness_timeout, api.store.check_health()).await;
+    let exhausted = || api.store.is_exhausted().then(|| "no free connection: all are in use".to_owned());
     let checks = match asked {
+        // A full disk still answers what is only read.
+        Ok(Ok(_)) if let Some(refusal) = api.store.recent_refusal() => vec![check("database", false, refusal)],
         Ok(Ok(health)) => checks(&health, api.settings.max_claim_age.as_secs_f64()),
-        Ok(Err(error)) => vec![check("database", false, describe(&error))],
-        Err(_) => vec![check("database", false, "did not answer in time")],
+        Ok(Err(error)) => vec![check("database", false, exhausted().unwrap_or_else(|| describe(&error)))],
+        Err(_) => vec![check("database", false, exhausted().unwrap_or_else(|| "did not answer in time".to_owned()))],
     };
     let ready = checks.iter().all(|c| c.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -19,6 +19,7 @@ use super::classify::Origin;
 use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::{self, AzureError, AzureErrorKind};
+use super::limits::{Key, Limits};
 use super::operation;
 pub use super::operation::{Operation, OperationState};
 
@@ -37,6 +38,7 @@ struct Inner {
     cloud: Cloud,
     pipeline: Pipeline,
     call_timeout: Duration,
+    limits: Arc<Limits>,
 }
 
 impl std::fmt::Debug for Arm {
@@ -51,6 +53,7 @@ impl Arm {
         credential: Arc<dyn TokenCredential>,
         options: ClientOptions,
         call_timeout: Duration,
+        limits: Arc<Limits>,
     ) -> Self {
         let auth: Arc<dyn Policy> =
             Arc::new(BearerTokenAuthorizationPolicy::new(credential, [cloud.arm_scope.clone()]));
@@ -62,7 +65,7 @@ impl Arm {
             vec![auth],
             None,
         );
-        Self { inner: Arc::new(Inner { cloud, pipeline, call_timeout }) }
+        Self { inner: Arc::new(Inner { cloud, pipeline, call_timeout, limits }) }
     }
 
     /// The cloud this client speaks to.
@@ -149,7 +152,7 @@ impl Arm {
     /// sent. An error means that the status could not be read, not that the operation failed.
     pub async fn poll(&self, cx: &CallContext, operation: &Operation) -> Result<OperationState, AzureError> {
         let url = self.inner.cloud.check_arm_url(&operation.url)?;
-        let raw = self.exchange(cx, Method::Get, url, None).await?;
+        let raw = self.exchange(&cx.looking(true), Method::Get, url, None).await?;
         match raw.status {
             404 => Ok(OperationState::Forgotten),
             200..=299 => operation::state(&raw),
@@ -183,7 +186,7 @@ impl Arm {
         Ok(url)
     }
 
-    /// One call, signing in included, within the call time-out.
+    /// One call: its token, then the call, signing in included, within the call time-out.
     async fn exchange(
         &self,
         cx: &CallContext,
@@ -191,6 +194,8 @@ impl Arm {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Raw, AzureError> {
+        let key = Key::of_arm(method, &url);
+        let ticket = self.inner.limits.admit(cx.ask(key.clone())).await?;
         let mut request = Request::new(url, method);
         request.insert_header("accept", "application/json");
         if let Some(body) = body {
@@ -203,6 +208,7 @@ impl Arm {
         let response =
             within(self.inner.call_timeout, sent).await?.map_err(|e| AzureError::from_sdk(Origin::Arm, &e))?;
         let (status, headers, body) = response.deconstruct();
+        ticket.answered(key.told(status.into(), &headers));
         Ok(Raw { status: status.into(), headers, body: body.to_vec() })
     }
 }

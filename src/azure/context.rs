@@ -15,6 +15,8 @@ use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use uuid::Uuid;
 
+use super::limits::{Ask, Key};
+
 /// Name of the span around each HTTP exchange with Azure, sign-in and challenges included.
 pub const SPAN: &str = "azure.call";
 /// Span field: the HTTP method.
@@ -41,12 +43,33 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct CallContext {
     /// Sent as `x-ms-correlation-request-id`: the same for all calls of one job, so Azure's activity log groups them.
     pub correlation_id: Uuid,
+    /// The subscription for which the call is made: where several meet at one of Azure's limits, they take turns.
+    pub subscription: Uuid,
+    /// Whether the call looks if something has arrived. Such calls leave most of a limit to those that do something.
+    pub looks: bool,
 }
 
 impl CallContext {
     /// A context for calls that belong together under `correlation_id` (the job's id).
     pub fn new(correlation_id: Uuid) -> Self {
-        Self { correlation_id }
+        Self { correlation_id, subscription: Uuid::nil(), looks: false }
+    }
+
+    /// The same for calls on behalf of a subscription.
+    #[must_use]
+    pub fn of_subscription(self, subscription: Uuid) -> Self {
+        Self { subscription, ..self }
+    }
+
+    /// The same for calls that look if something has arrived, or not.
+    #[must_use]
+    pub fn looking(self, looks: bool) -> Self {
+        Self { looks, ..self }
+    }
+
+    /// How the call asks for its token.
+    pub(super) fn ask(&self, key: Key) -> Ask {
+        Ask { key, job: self.correlation_id, lane: self.subscription, looks: self.looks }
     }
 
     /// The pipeline's context of one call. Its client request id is new each time, and the same on both legs of a

@@ -27,6 +27,9 @@ pub enum AzureErrorKind {
     NotFound,
     /// Too many requests (429).
     Throttled,
+    /// This service's own share of Azure's limits is used up for now: nothing was sent, so it is safe to repeat after
+    /// `retry_after`.
+    RateLimited,
     /// Azure failed in a way that may go away: 408, 500, 502, 503, 504, an expired token.
     Transient,
     /// No connection: the request was never sent, so it is safe to repeat. A fresh vault's name may not resolve yet.
@@ -166,7 +169,9 @@ impl AzureError {
     pub fn class(&self) -> FailureClass {
         use AzureErrorKind as K;
         match self.kind {
-            K::Throttled | K::Transient | K::NotSent | K::UnknownOutcome | K::Busy => FailureClass::Transient,
+            K::Throttled | K::RateLimited | K::Transient | K::NotSent | K::UnknownOutcome | K::Busy => {
+                FailureClass::Transient
+            }
             K::PrincipalNotFound | K::KeyVaultAccess => FailureClass::NotYet,
             K::Authentication
             | K::Forbidden
@@ -193,7 +198,7 @@ impl AzureError {
     pub fn catalogue_code(&self) -> Code {
         use AzureErrorKind as K;
         match self.kind {
-            K::Throttled | K::Transient | K::NotSent | K::UnknownOutcome => Code::AzureUnavailable,
+            K::Throttled | K::RateLimited | K::Transient | K::NotSent | K::UnknownOutcome => Code::AzureUnavailable,
             K::Authentication => Code::AzureAuthentication,
             K::Forbidden => Code::AzureForbidden,
             K::FirewallClosed | K::ConnectionRefusedByNetwork => Code::KeyStoreUnreachable,

@@ -23,6 +23,7 @@ use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::{self, AzureError, AzureErrorKind};
 pub use super::key_models::{DeletedKey, KeyInfo, KeyOperation, KeySpec, KeyType, RotationPolicy};
+use super::limits::{Ask, Key, Limits, Work, told};
 
 /// The most clients that are kept; the one not used for longest goes first. A client holds no connection of its own.
 const MAX_CLIENTS: usize = 128;
@@ -38,6 +39,7 @@ struct Inner {
     credential: Arc<dyn TokenCredential>,
     options: ClientOptions,
     call_timeout: Duration,
+    limits: Arc<Limits>,
     /// By store URI, the most recently used last.
     clients: Mutex<Vec<(String, Arc<KeyClient>)>>,
 }
@@ -54,8 +56,9 @@ impl Keys {
         credential: Arc<dyn TokenCredential>,
         options: ClientOptions,
         call_timeout: Duration,
+        limits: Arc<Limits>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { cloud, credential, options, call_timeout, clients: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { cloud, credential, options, call_timeout, limits, clients: Mutex::default() }) }
     }
 
     /// Reads a key: the given version or the latest.
@@ -69,7 +72,8 @@ impl Keys {
         let client = self.client(store_uri, &[Some(name), version])?;
         let options =
             KeyClientGetKeyOptions { key_version: version.map(str::to_owned), method_options: method_options(cx) };
-        self.look(client.get_key(name, Some(options)), read_key).await
+        let ask = other(cx, store_uri);
+        self.look(ask, client.get_key(name, Some(options)), read_key).await
     }
 
     /// Looks for a deleted key of this name.
@@ -81,7 +85,8 @@ impl Keys {
     ) -> Result<Option<DeletedKey>, AzureError> {
         let client = self.client(store_uri, &[Some(name)])?;
         let options = KeyClientGetDeletedKeyOptions { method_options: method_options(cx) };
-        self.look(client.get_deleted_key(name, Some(options)), |key, _| {
+        let ask = other(cx, store_uri);
+        self.look(ask, client.get_deleted_key(name, Some(options)), |key, _| {
             Ok(DeletedKey { recovery_id: key.recovery_id, scheduled_purge: key.scheduled_purge_date })
         })
         .await
@@ -100,7 +105,10 @@ impl Keys {
         let parameters: CreateKeyParameters = spec.to_sdk();
         let options = KeyClientCreateKeyOptions { method_options: method_options(cx) };
         let body = parameters.try_into().map_err(|e| AzureError::from_sdk(Origin::Store, &e))?;
-        self.call(client.create_key(name, body, Some(options)), read_key).await
+        let in_hsm = matches!(spec.kty, KeyType::RsaHsm | KeyType::EcHsm);
+        let work = if in_hsm { Work::CreateInHsm } else { Work::Create };
+        let ask = cx.ask(Key::Store(store_uri.trim_end_matches('/').to_lowercase(), work));
+        self.call(ask, client.create_key(name, body, Some(options)), read_key).await
     }
 
     /// Reads a key's rotation policy; `None` if the key or its policy does not exist.
@@ -112,8 +120,9 @@ impl Keys {
     ) -> Result<Option<RotationPolicy>, AzureError> {
         let client = self.client(store_uri, &[Some(name)])?;
         let options = KeyClientGetKeyRotationPolicyOptions { method_options: method_options(cx) };
-        self.look(client.get_key_rotation_policy(name, Some(options)), |policy, _| Ok(RotationPolicy::from_sdk(policy)))
-            .await
+        let ask = other(cx, store_uri);
+        let call = client.get_key_rotation_policy(name, Some(options));
+        self.look(ask, call, |policy, _| Ok(RotationPolicy::from_sdk(policy))).await
     }
 
     /// Replaces a key's rotation policy.
@@ -129,7 +138,7 @@ impl Keys {
         let options = KeyClientUpdateKeyRotationPolicyOptions { method_options: method_options(cx) };
         let body = policy.try_into().map_err(|e| AzureError::from_sdk(Origin::Store, &e))?;
         let call = client.update_key_rotation_policy(name, body, Some(options));
-        self.call(call, |policy, _| Ok(RotationPolicy::from_sdk(policy))).await
+        self.call(other(cx, store_uri), call, |policy, _| Ok(RotationPolicy::from_sdk(policy))).await
     }
 
     /// The store's client. The store must be one of the cloud's and the names must be such as Azure allows: the SDK puts
@@ -158,14 +167,25 @@ impl Keys {
         Ok(client)
     }
 
-    /// One call, sign-in and challenge included, within the call time-out.
+    /// One call: its token, then the call, sign-in and challenge included, within the call time-out.
     async fn call<M: DeserializeOwned, T>(
         &self,
+        ask: Ask,
         call: impl Future<Output = azure_core::Result<Response<M>>>,
         read: impl FnOnce(M, Option<String>) -> Result<T, String>,
     ) -> Result<T, AzureError> {
-        let answered = within(self.inner.call_timeout, call).await?;
-        let (status, headers, body) = answered.map_err(|e| AzureError::from_sdk(Origin::Store, &e))?.deconstruct();
+        let ticket = self.inner.limits.admit(ask).await?;
+        let answered =
+            within(self.inner.call_timeout, call).await?.map_err(|e| AzureError::from_sdk(Origin::Store, &e));
+        // An answer without status did not come from the store; the call may not have reached it.
+        match &answered {
+            Ok(response) => ticket.answered(told(response.status().into(), None, None)),
+            Err(AzureError { status: Some(status), retry_after, .. }) => {
+                ticket.answered(told(*status, None, *retry_after));
+            }
+            Err(_) => drop(ticket),
+        }
+        let (status, headers, body) = answered?.deconstruct();
         body.json::<M>().map_err(|e| error::chain(&e)).and_then(|model| read(model, request_id(&headers))).map_err(
             |e| {
                 AzureError { status: Some(status.into()), ..AzureError::new(AzureErrorKind::Unexpected, e) }
@@ -176,10 +196,11 @@ impl Keys {
 
     async fn look<M: DeserializeOwned, T>(
         &self,
+        ask: Ask,
         call: impl Future<Output = azure_core::Result<Response<M>>>,
         read: impl FnOnce(M, Option<String>) -> Result<T, String>,
     ) -> Result<Option<T>, AzureError> {
-        match self.call(call, read).await {
+        match self.call(ask, call, read).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind == AzureErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -193,6 +214,11 @@ fn read_key(key: azure_security_keyvault_keys::models::Key, request_id: Option<S
 
 fn request_id(headers: &Headers) -> Option<String> {
     error::request_id(headers)
+}
+
+/// How calls ask that create nothing.
+fn other(cx: &CallContext, store_uri: &str) -> Ask {
+    cx.ask(Key::Store(store_uri.trim_end_matches('/').to_lowercase(), Work::Other))
 }
 
 fn method_options(cx: &CallContext) -> ClientMethodOptions<'static> {

@@ -2,7 +2,7 @@
 //!
 //! What belongs here: one function per call of Azure, its answer typed, its error classified. What does not: waiting,
 //! retrying, deciding, and any knowledge of steps. Reading order: `cloud`, `transport`, `credential`, `error`,
-//! `context`, `arm`, then one module per thing in Azure.
+//! `context`, `limits`, `arm`, then one module per thing in Azure.
 
 mod answer;
 pub mod arm;
@@ -16,6 +16,7 @@ pub mod error;
 pub mod identities;
 mod key_models;
 pub mod keys;
+mod limits;
 mod operation;
 pub mod resource_groups;
 pub mod resources;
@@ -43,8 +44,10 @@ pub use credential::CredentialSettings;
 pub use error::{AzureError, AzureErrorKind};
 pub use keys::Keys;
 
+use crate::clock::Clock;
 use crate::domain::ids::PrincipalId;
 use classify::Origin;
+use limits::Limits;
 use role_assignments::PrincipalType;
 
 /// How to reach Azure.
@@ -105,6 +108,12 @@ pub enum AzureSetupError {
 impl Azure {
     /// Makes the clients. Sends nothing.
     pub fn connect(settings: AzureSettings) -> Result<Self, AzureSetupError> {
+        Self::connect_with_clock(settings, Clock::System)
+    }
+
+    /// Makes the clients, with the clock by which Azure's limits fill. Where a test moves it, no call waits: it ends in
+    /// [`AzureErrorKind::RateLimited`] instead, and its step waits.
+    pub fn connect_with_clock(settings: AzureSettings, clock: Clock) -> Result<Self, AzureSetupError> {
         let AzureSettings { cloud, credential, timeouts } = settings;
         let options = ClientOptions {
             transport: Some(transport::build(cloud.extra_ca_pem.as_deref(), timeouts)?),
@@ -113,8 +122,9 @@ impl Azure {
             ..ClientOptions::default()
         };
         let credential = credential::build(&credential, &cloud, options.clone())?;
-        let keys = Keys::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call);
-        let arm = Arm::new(cloud, credential.clone(), options, timeouts.call);
+        let limits = Limits::new(clock);
+        let keys = Keys::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
+        let arm = Arm::new(cloud, credential.clone(), options, timeouts.call, limits);
         Ok(Self { arm, keys, credential, call_timeout: timeouts.call, own_principal: Arc::default() })
     }
 

@@ -16,10 +16,16 @@ use super::arm::Arm;
 use super::cloud::Cloud;
 use super::context::{CallContext, CallPolicy};
 use super::keys::Keys;
+use super::limits::Limits;
+use crate::clock::Clock;
 
 /// A context for a call.
 pub(super) fn cx() -> CallContext {
     CallContext::new(Uuid::nil())
+}
+
+fn limits() -> Arc<Limits> {
+    Limits::new(Clock::System)
 }
 
 /// What comes back for one request.
@@ -103,11 +109,11 @@ impl FakeAzure {
     }
 
     pub(super) fn arm(&self) -> Arm {
-        Arm::new(Cloud::public(), Arc::new(FakeCredential), self.options(), Duration::from_secs(5))
+        Arm::new(Cloud::public(), Arc::new(FakeCredential), self.options(), Duration::from_secs(5), limits())
     }
 
     pub(super) fn keys(&self) -> Keys {
-        Keys::new(Cloud::public(), Arc::new(FakeCredential), self.options(), Duration::from_secs(5))
+        Keys::new(Cloud::public(), Arc::new(FakeCredential), self.options(), Duration::from_secs(5), limits())
     }
 
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {

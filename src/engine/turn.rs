@@ -265,7 +265,9 @@ impl Turn<'_> {
         };
         let cx = StepContext {
             azure: self.azure,
-            call: CallContext::new(job.id.0),
+            call: CallContext::new(job.id.0)
+                .of_subscription(job.target.subscription())
+                .looking(step.wait_reason.as_ref().is_some_and(WaitReason::is_for_an_arrival)),
             clock: self.store.clock(),
             job_id: job.id,
             facts: before,
@@ -299,6 +301,7 @@ impl Turn<'_> {
             }
             StepOutcome::Wait { after, reason, progress } => {
                 debug!(cmk.step = name, reason = reason.code, after_ms = millis(after), "step waits");
+                let reason = reason.after(ledger.steps()[index].wait_reason.as_ref());
                 ledger.wait_for(index, after, reason, progress, None, now);
                 None
             }

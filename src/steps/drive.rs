@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{Instrument, debug, info_span};
 
 use super::windows::Moment;
-use super::{Acted, Decision, Progress, Step, StepContext, StepError, StepOutcome, WaitReason};
+use super::{Acted, Decision, Progress, RATE_LIMIT, Step, StepContext, StepError, StepOutcome, WaitReason};
 use crate::azure::{AzureError, AzureErrorKind, OperationState};
 use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
@@ -132,6 +132,9 @@ impl<S: Step + Sync> Run<'_, '_, S> {
             StepError::Failed(failure) => return StepOutcome::Failed(failure),
             StepError::Azure(error) => error,
         };
+        if error.kind == AzureErrorKind::RateLimited {
+            return self.plain_outcome_of(&error);
+        }
         debug!(kind = ?error.kind, code = error.code, status = error.status, "azure refused");
         if let Some(outcome) = self.not_yet(&error) {
             return outcome;
@@ -140,6 +143,13 @@ impl<S: Step + Sync> Run<'_, '_, S> {
     }
 
     fn plain_outcome_of(&self, error: &AzureError) -> StepOutcome {
+        // Nothing was sent, so nothing failed: no attempt is used.
+        if error.kind == AzureErrorKind::RateLimited {
+            let after = error.retry_after.unwrap_or(Duration::from_secs(1));
+            let reason =
+                WaitReason::new(RATE_LIMIT, "Azure's limit on calls is used up; other jobs are before this one");
+            return StepOutcome::Wait { after, reason, progress: self.progress() };
+        }
         let failure = error.to_failure(&self.step.doing());
         if error.is_transient() || error.kind == AzureErrorKind::UnknownOutcome {
             return StepOutcome::Retry { failure, retry_after: error.retry_after, progress: self.progress() };

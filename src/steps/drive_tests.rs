@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::drive::drive;
 use super::{
-    ActGate, Acted, Decision, NotYet, Progress, Step, StepContext, StepError, StepOutcome, Stop, WaitReason, testing,
+    ActGate, Acted, Decision, NotYet, Progress, RATE_LIMIT, Step, StepContext, StepError, StepOutcome, Stop,
+    WaitReason, testing,
 };
 use crate::azure::{
     Azure, AzureError, AzureErrorKind, AzureSettings, CallContext, Cloud, CredentialSettings, Timeouts,
@@ -207,6 +208,35 @@ async fn errors_are_retried_or_final_by_their_kind() {
     let failure = Failure::new(Code::KeyMismatch, "x");
     let (outcome, ..) = run(Given { looks: vec![Ok(Decision::Refuse(failure.clone()))], ..Given::default() }).await;
     assert_eq!(outcome, StepOutcome::Failed(failure));
+}
+
+#[tokio::test]
+async fn a_limit_puts_off_the_step_without_an_attempt_and_keeps_what_was_accepted() {
+    let limited = || {
+        let error = testing::error(AzureErrorKind::RateLimited);
+        StepError::from(AzureError { status: None, retry_after: Some(Duration::from_secs(3)), ..error })
+    };
+    let waits = |outcome| {
+        let StepOutcome::Wait { after, reason, progress } = outcome else { panic!("{outcome:?}") };
+        assert_eq!((after, reason.code.as_str()), (Duration::from_secs(3), RATE_LIMIT));
+        progress
+    };
+    let (outcome, ..) =
+        run(Given { looks: vec![Err(limited())], progress: Some(progress(1)), ..Given::default() }).await;
+    assert_eq!(waits(outcome), Some(progress(1)));
+    let acting = |acts| Given { looks: vec![Ok(Decision::Act(()))], acts, ..Given::default() };
+    assert_eq!(waits(run(acting(vec![Err(limited())])).await.0), None, "nothing was sent");
+    assert_eq!(waits(run(acting(vec![Ok(Acted::Done), Err(limited())])).await.0), Some(progress(1)));
+}
+
+#[test]
+fn a_limit_only_puts_off_what_a_step_waits_for() {
+    let (limit, grant, retry) =
+        (WaitReason::new(RATE_LIMIT, "l"), WaitReason::new("access-propagation", "g"), WaitReason::new("retry", "r"));
+    assert_eq!(limit.clone().after(None), limit);
+    assert_eq!(limit.clone().after(Some(&grant)), grant, "the window that ends the wait goes on");
+    assert_eq!(grant.clone().after(Some(&limit)), grant);
+    assert_eq!([&limit, &grant, &retry].map(WaitReason::is_for_an_arrival), [false, true, false]);
 }
 
 #[tokio::test]

@@ -153,7 +153,25 @@ impl WaitReason {
     pub fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self { code: code.to_owned(), text: text.into() }
     }
+
+    /// What a step waits for that waits for this now and for `earlier` before. A limit of Azure only puts off the next
+    /// look: what it waited for stays what it waits for, and since when.
+    #[must_use]
+    pub fn after(self, earlier: Option<&Self>) -> Self {
+        match earlier {
+            Some(earlier) if self.code == RATE_LIMIT => earlier.clone(),
+            _ => self,
+        }
+    }
+
+    /// Whether the next run of the step looks if something has arrived, rather than goes on with its work.
+    pub fn is_for_an_arrival(&self) -> bool {
+        ![RATE_LIMIT, "retry"].contains(&self.code.as_str())
+    }
 }
+
+/// The reason of a step whose call would have waited too long for its share of Azure's limits.
+pub const RATE_LIMIT: &str = "rate-limit";
 
 /// Every reason to wait.
 pub const WAIT_CODES: &[&str] = &[
@@ -163,6 +181,7 @@ pub const WAIT_CODES: &[&str] = &[
     "dns-propagation",
     "read-lag",
     "directory-replication",
+    RATE_LIMIT,
     "retry",
 ];
 

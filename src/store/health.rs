@@ -27,6 +27,22 @@ pub enum MigrationState {
 }
 
 impl Store {
+    /// Why the database refused a statement of this process in the last seconds, if it did for want of something.
+    pub fn recent_refusal(&self) -> Option<String> {
+        let code = self.pool.recent_refusal()?;
+        Some(match code.as_str() {
+            "53100" => "refuses statements: its disk is full (53100)".to_owned(),
+            "53300" => "refuses connections: it has too many (53300)".to_owned(),
+            "25006" => "takes no writes: it is a standby (25006)".to_owned(),
+            code => format!("refuses statements ({code})"),
+        })
+    }
+
+    /// Whether every connection that this process may have is in use.
+    pub fn is_exhausted(&self) -> bool {
+        self.pool.is_exhausted()
+    }
+
     /// Asks the three questions.
     pub async fn check_health(&self) -> Result<Health, StoreError> {
         let exists: bool =

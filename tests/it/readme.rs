@@ -78,7 +78,20 @@ fn made_equal(output: &str) -> String {
     };
     let lines = output.trim().lines().filter(|line| !waits(line));
     let lines = lines.map(|line| if line.starts_with("database ") { "database <which>" } else { line.trim_end() });
-    lines.map(without_volatile).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = lines.map(without_volatile).collect();
+    // Steps that run at the same time end in any order.
+    for pair in [["ensure-key-store", "ensure-identity"], ["grant-own-access", "grant-identity-access"]] {
+        let of_pair = |line: &String| pair.iter().any(|name| line.contains(name));
+        for group in lines.chunk_by_mut(|a, b| of_pair(a) && of_pair(b)) {
+            group.sort();
+        }
+    }
+    // And so do their requests.
+    let of_journal = |line: &String| line.starts_with("\"method\"");
+    for group in lines.chunk_by_mut(|a, b| of_journal(a) && of_journal(b)) {
+        group.sort();
+    }
+    lines.join("\n")
 }
 
 fn without_volatile(line: &str) -> String {

@@ -47,7 +47,41 @@ pub struct ClockState {
     pub scale: f64,
 }
 
+/// What a state file keeps of a clock. While the simulator is down, a running clock goes on as real time does and a
+/// frozen one stands.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub(crate) struct Kept {
+    /// How far it was ahead of real time.
+    ahead_millis: i64,
+    /// Where a frozen clock stood.
+    frozen_at: Option<OffsetDateTime>,
+    scale: f64,
+}
+
 impl Clock {
+    /// What is to be kept over a restart.
+    #[expect(clippy::disallowed_methods, reason = "the distance to real time is what is kept")]
+    pub(crate) fn kept(&self) -> Kept {
+        let real = OffsetDateTime::now_utc();
+        self.with(|h| Kept {
+            ahead_millis: if h.frozen { 0 } else { (h.now() - real).whole_milliseconds().try_into().unwrap_or(0) },
+            frozen_at: h.frozen.then_some(h.shown),
+            scale: h.scale,
+        })
+    }
+
+    /// Goes on where a kept clock stood.
+    pub(crate) fn restore(&self, kept: &Kept) {
+        self.set_scale(kept.scale);
+        match kept.frozen_at {
+            Some(at) => {
+                self.freeze();
+                self.set(at);
+            }
+            None => self.set(self.now().saturating_add(Duration::milliseconds(kept.ahead_millis))),
+        }
+    }
+
     /// A clock that shows real time.
     #[expect(clippy::disallowed_methods, reason = "this is the simulator's clock; everything else asks it")]
     pub(crate) fn real() -> Self {

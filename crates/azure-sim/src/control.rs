@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::arm::registration;
+use crate::entra::certificates::Certificate;
+use crate::entra::host::Machine;
 use crate::faults::Rule;
 use crate::http::{Call, Failure, Outcome, Reply};
 use crate::journal::Filter;
 use crate::propagation::Propagation;
+use crate::seed::SeedIssuer;
 use crate::snapshot;
 use crate::state::Shared;
 use crate::throttle::Throttling;
@@ -89,6 +92,19 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
                 .map(Reply::ok)
                 .ok_or_else(|| Failure::new(404, "NoSuchHsm", format!("There is no provisioned managed HSM '{name}'.")))
         }
+        ("PUT", ["issuers"]) => {
+            body::<SeedIssuer>(call)?.plant(shared);
+            Ok(Reply::empty(204))
+        }
+        ("POST", ["principals", client_id, "certificates"]) => register_certificate(shared, call, client_id),
+        ("GET", ["machine"]) => shared.world(|w| as_reply(&w.machine)),
+        ("PUT", ["machine"]) => {
+            let to: Machine = body(call)?;
+            shared.world(|w| {
+                w.machine = to;
+                as_reply(&w.machine)
+            })
+        }
         ("POST", ["reset"]) => {
             shared.reset();
             Ok(Reply::empty(204))
@@ -96,7 +112,7 @@ pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
         _ => Err(Failure::new(
             404,
             "NoSuchControl",
-            "Known: clock, propagation, settle, throttling, options, registrations, network, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
+            "Known: clock, propagation, settle, throttling, options, registrations, network, issuers, principals/{clientId}/certificates, machine, faults, journal, journal/assert, state, state/normalized, hsms/{name}/activate, reset.",
         )),
     }
 }
@@ -207,6 +223,34 @@ fn stand(shared: &Shared, call: &Call) -> Outcome {
         return Ok(standpoint(shared));
     }
     Err(Failure::new(404, "NoSuchSubnet", "There is no subnet of this id."))
+}
+
+/// A certificate in PEM for the application of this id; in Azure Microsoft Graph takes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Registered {
+    certificate: String,
+}
+
+/// The most certificates of one application; the simulator's own limit.
+const MOST_CERTIFICATES: usize = 100;
+
+fn register_certificate(shared: &Shared, call: &Call, client_id: &str) -> Outcome {
+    let sent: Registered = body(call)?;
+    let certificate = Certificate::from_pem(&sent.certificate)
+        .map_err(|e| Failure::new(400, "BadControlRequest", format!("certificate: {e}.")))?;
+    shared.world(|w| {
+        let found = w.principals.values_mut().find(|p| p.app_id.eq_ignore_ascii_case(client_id));
+        let principal = found
+            .ok_or_else(|| Failure::new(404, "NoSuchPrincipal", "There is no application with this client id."))?;
+        if principal.certificates.len() >= MOST_CERTIFICATES {
+            return Err(Failure::new(409, "TooManyCertificates", "The application has too many certificates."));
+        }
+        if !principal.certificates.contains(&certificate) {
+            principal.certificates.push(certificate);
+        }
+        Ok(Reply::empty(204))
+    })
 }
 
 fn add_fault(shared: &Shared, call: &Call) -> Outcome {

@@ -5,6 +5,11 @@ use std::path::Path;
 
 /// Writes a file that only its owner may read, also when it existed with wider rights.
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    open_private(path)?.write_all(text.as_bytes())
+}
+
+/// Opens an empty file that only its owner may read, also when it existed with wider rights.
+pub(crate) fn open_private(path: &Path) -> io::Result<std::fs::File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -15,7 +20,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         }
     }
-    options.open(path)?.write_all(text.as_bytes())
+    options.open(path)
 }
 
 /// Lines of `NAME='value'`, exported, for `source`.

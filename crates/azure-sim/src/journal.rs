@@ -18,7 +18,7 @@ pub struct Entry {
     /// When it was answered, by the simulator's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub time: OffsetDateTime,
-    /// Which surface took it: `login`, `arm`, `vault`, `unknown`.
+    /// Which surface took it: `login`, `arm`, `vault`, `unknown`, …; `clock` for what happened by itself.
     pub surface: &'static str,
     /// The host asked, without port.
     pub host: String,

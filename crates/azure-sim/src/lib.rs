@@ -26,6 +26,7 @@ pub mod throttle;
 pub mod tuning;
 
 mod arm;
+mod chance;
 mod cmk;
 mod control;
 mod entra;
@@ -35,20 +36,25 @@ mod hsm;
 mod http;
 mod keyvault;
 mod mangle;
+mod persist;
 mod pipeline;
 mod policy;
 mod rbac;
+mod seed;
 mod server;
 mod snapshot;
 mod state;
 mod storage;
+mod surface;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +65,7 @@ pub use faults::{Action, Faults, Rule};
 pub use journal::{Entry, Filter, Journal};
 pub use options::Options;
 pub use propagation::{Lag, Propagation};
+pub use throttle::key_vault::KeyVaultLimits;
 pub use throttle::{Bucket, Throttling};
 pub use tuning::Tuning;
 
@@ -69,9 +76,12 @@ use state::{Shared, World};
 pub struct Simulator {
     shared: Arc<Shared>,
     address: SocketAddr,
+    machine_address: Option<SocketAddr>,
     ca_pem: String,
     stop: CancellationToken,
     serving: Option<JoinHandle<()>>,
+    machine: Option<JoinHandle<()>>,
+    writing: Option<JoinHandle<persist::Writer>>,
 }
 
 impl std::fmt::Debug for Simulator {
@@ -85,6 +95,22 @@ fn random_secret() -> String {
     format!("sim~{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
 }
 
+/// The world to start with. Secrets that the options leave open are those of the kept world, else random ones.
+fn world_of(options: &mut Options, kept: Option<persist::Kept>, now: OffsetDateTime) -> World {
+    let world = kept.map(|kept| kept.world);
+    let secret = |oid: &str| world.as_ref().and_then(|w| w.secret_of(oid)).unwrap_or_else(random_secret);
+    if options.client_secret.is_none() {
+        options.client_secret = Some(secret(&options.object_id));
+    }
+    if options.outsider_secret.is_none() {
+        options.outsider_secret = Some(secret(&options.outsider_object_id));
+    }
+    match world {
+        Some(world) => world.take_up(options, now),
+        None => World::new(options, now),
+    }
+}
+
 impl Simulator {
     /// Starts a simulator and returns when it accepts connections. Must be called on a Tokio runtime.
     ///
@@ -92,29 +118,45 @@ impl Simulator {
     /// When the address cannot be bound, the state folder not written, or a key not made.
     pub async fn start(mut options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
+        let machine = match options.identity_listen {
+            Some(address) => Some(TcpListener::bind(address).await?),
+            None => None,
+        };
+        options.identity_header.get_or_insert_with(random_secret);
         let address = listener.local_addr()?;
         options.suffix = options.suffix.trim_matches('.').to_lowercase();
         if let Some(dir) = &options.state_dir {
             std::fs::create_dir_all(dir)?;
         }
-        options.client_secret.get_or_insert_with(random_secret);
-        options.outsider_secret.get_or_insert_with(random_secret);
-        let (suffix, dir) = (options.suffix.clone(), options.state_dir.clone());
-        let (tls, signer) = tokio::task::spawn_blocking(move || {
-            Ok::<_, io::Error>((tls::prepare(&suffix, dir.as_deref())?, entra::tokens::Signer::shared()?))
+        let (mut options, tls, kept, seed) = tokio::task::spawn_blocking(move || {
+            let kept = options.persist.as_ref().map(|path| persist::load(path, &options)).transpose()?.flatten();
+            // A cloud that goes on from a file has had its seed.
+            let seed = options.seed_file.as_deref().filter(|_| kept.is_none());
+            let seed = seed.map(|path| seed::read(path, &options.tenant_id, &options.subscription_id)).transpose()?;
+            let tls = tls::prepare(&options.suffix, options.state_dir.as_deref())?;
+            Ok::<_, io::Error>((options, tls, kept, seed))
         })
         .await
         .map_err(io::Error::other)??;
+        let clock = Clock::real();
+        let signer = match &kept {
+            Some(kept) => {
+                clock.restore(&kept.clock);
+                kept.signer.clone()
+            }
+            None => tokio::task::spawn_blocking(entra::tokens::Signer::shared).await.map_err(io::Error::other)??,
+        };
+        if let Some(at) = options.start_at {
+            clock.set(at);
+        }
+        let world = world_of(&mut options, kept, clock.now());
         if !options.fast_keys {
             // The seed pattern's key size; others are made when asked for.
             keyvault::pool::refill(4096);
         }
-        let clock = Clock::real();
-        if let Some(at) = options.start_at {
-            clock.set(at);
-        }
+        let writer = options.persist.clone().map(persist::Writer::new).transpose()?;
         let shared = Arc::new(Shared {
-            world: Mutex::new(World::new(&options, clock.now())),
+            world: Mutex::new(world),
             journal: Journal::new(options.journal_capacity),
             faults: Faults::seeded(options.seed),
             addresses: Addresses {
@@ -126,12 +168,31 @@ impl Simulator {
             tuning: Mutex::new(Tuning::of(&options)),
             options,
             signer,
+            dirty: AtomicBool::new(true),
             rewrap: tokio::sync::Notify::new(),
+            rotating: tokio::sync::Mutex::default(),
         });
+        if let Some(seed) = seed {
+            seed::plant(&shared, seed).await?;
+        }
         let stop = CancellationToken::new();
+        let machine_address = machine.as_ref().map(TcpListener::local_addr).transpose()?;
+        let machine = machine.map(|on| tokio::spawn(server::run_plain(on, shared.clone(), stop.clone())));
+        // A world from a file may have left data keys to be rewrapped.
+        shared.rewrap.notify_one();
         tokio::spawn(cmk::keeper(shared.clone(), stop.clone()));
         let serving = tokio::spawn(server::run(listener, tls.config, shared.clone(), stop.clone()));
-        let sim = Self { shared, address, ca_pem: tls.ca_pem, stop, serving: Some(serving) };
+        let writing = writer.map(|writer| tokio::spawn(writer.run(shared.clone(), stop.clone())));
+        let sim = Self {
+            shared,
+            address,
+            machine_address,
+            ca_pem: tls.ca_pem,
+            stop,
+            serving: Some(serving),
+            machine,
+            writing,
+        };
         sim.write_env()?;
         Ok(sim)
     }
@@ -142,7 +203,7 @@ impl Simulator {
         };
         let dir = dir.canonicalize()?;
         let (outsider_id, outsider_secret) = self.outsider();
-        let text = env_file::render(&[
+        let mut values = vec![
             ("AZURE_TENANT_ID", self.tenant_id().to_owned()),
             ("AZURE_SUBSCRIPTION_ID", self.subscription_id().to_owned()),
             ("AZURE_CLIENT_ID", self.client_id().to_owned()),
@@ -152,13 +213,31 @@ impl Simulator {
             ("AZURE_SIM_LOGIN", self.login_url()),
             ("AZURE_SIM_CA", dir.join("ca.pem").display().to_string()),
             ("AZURE_SIM_OUTSIDER", format!("{outsider_id}:{outsider_secret}")),
-        ]);
+        ];
+        // Under names of their own: sourcing the file must not make clients take a machine's identity in place of the secret.
+        if let Some(machine) = self.identity_url() {
+            values.push(("AZURE_SIM_IMDS", machine.clone()));
+            values.push(("AZURE_SIM_IDENTITY_ENDPOINT", format!("{machine}/msi/token")));
+            values.push(("AZURE_SIM_IDENTITY_HEADER", self.identity_header().to_owned()));
+        }
+        let text = env_file::render(&values);
         env_file::write_private(&dir.join("azure-sim.env"), &text)
     }
 
     /// The address listened on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Origin of the plain port with the identity endpoints, where there is one: the metadata service under `/metadata`, a web
+    /// app's `IDENTITY_ENDPOINT` at `/msi/token`.
+    pub fn identity_url(&self) -> Option<String> {
+        self.machine_address.map(|address| format!("http://{address}"))
+    }
+
+    /// What a web app's clients send as `X-IDENTITY-HEADER`.
+    pub fn identity_header(&self) -> &str {
+        self.shared.options.identity_header.as_deref().unwrap_or_default()
     }
 
     /// Origin of Azure Resource Manager, without trailing slash.
@@ -262,13 +341,14 @@ impl Simulator {
     pub fn settle(&self) {
         let now = self.shared.clock.now();
         self.shared.world(|w| w.settle(now));
+        self.shared.dirty.store(true, Ordering::Relaxed);
     }
 
     /// A token for a principal of the directory, managed identities included; `None` for an unknown object id.
     pub fn token_for(&self, object_id: &str, audience: &str) -> Option<String> {
         let now = self.shared.clock.now();
         let principal = self.shared.world(|w| w.principals.get(&object_id.to_lowercase()).cloned())?;
-        Some(self.shared.mint(&principal, audience, now))
+        Some(self.shared.mint(&principal, audience, now, "2"))
     }
 
     /// Answers one request without a network, as if it came from loopback. The host is the one of the URI or of the `Host`
@@ -300,11 +380,23 @@ impl Simulator {
         self.shared.reset();
     }
 
-    /// Stops accepting and waits shortly for open connections.
+    /// Stops accepting, waits shortly for open connections and writes the state file a last time.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
+        }
+        if let Some(machine) = self.machine.take() {
+            let _ = machine.await;
+        }
+        if let Some(writing) = self.writing.take()
+            && let Ok(mut writer) = writing.await
+        {
+            let shared = self.shared.clone();
+            let written = tokio::task::spawn_blocking(move || writer.write(&shared)).await;
+            if let Ok(Err(error)) | Err(error) = written.map_err(io::Error::other) {
+                tracing::error!(%error, "could not write the state file");
+            }
         }
     }
 }

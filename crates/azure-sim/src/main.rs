@@ -19,6 +19,9 @@ struct Arguments {
     /// Folder for the CA and azure-sim.env.
     #[arg(long, default_value = ".azure-sim", env = "AZURE_SIM_STATE_DIR")]
     state_dir: PathBuf,
+    /// File that keeps the whole state over restarts, keys and secrets included; without it, state is in memory only.
+    #[arg(long, env = "AZURE_SIM_STATE_FILE")]
+    state_file: Option<PathBuf>,
     /// DNS domain of all hosts.
     #[arg(long, default_value = "localhost", env = "AZURE_SIM_SUFFIX")]
     suffix: String,
@@ -37,7 +40,13 @@ struct Arguments {
     /// JSON file with a list of fault rules, each as for the control API.
     #[arg(long, env = "AZURE_SIM_FAULTS")]
     faults: Option<PathBuf>,
-    /// Do not throttle requests to Azure Resource Manager.
+    /// JSON file with what a new cloud starts with: principals, issuers, resources.
+    #[arg(long, env = "AZURE_SIM_SEED_FILE")]
+    seed_file: Option<PathBuf>,
+    /// Address of the plain port with the identity endpoints of a virtual machine and a web app; `none` for none.
+    #[arg(long, default_value = "127.0.0.1:0", env = "AZURE_SIM_IDENTITY_LISTEN", value_parser = address_or_none)]
+    identity_listen: AddressOrNone,
+    /// Do not throttle requests to Azure Resource Manager and to vaults.
     #[arg(long)]
     no_throttling: bool,
     /// Namespace that is not registered at start; can be given more than once.
@@ -58,6 +67,14 @@ struct Arguments {
     /// Secret of the principal with Owner; without it a random one.
     #[arg(long, env = "AZURE_SIM_CLIENT_SECRET", hide_env_values = true)]
     client_secret: Option<String>,
+}
+
+/// An address, or the word `none`.
+#[derive(Clone, Copy, Debug)]
+struct AddressOrNone(Option<SocketAddr>);
+
+fn address_or_none(text: &str) -> Result<AddressOrNone, std::net::AddrParseError> {
+    Ok(AddressOrNone(if text == "none" { None } else { Some(text.parse()?) }))
 }
 
 impl Arguments {
@@ -85,6 +102,9 @@ impl Arguments {
             suffix: self.suffix,
             public_port: self.public_port,
             state_dir: Some(self.state_dir),
+            persist: self.state_file,
+            seed_file: self.seed_file,
+            identity_listen: self.identity_listen.0,
             client_secret: self.client_secret,
             propagation,
             seed: self.seed,
@@ -134,6 +154,9 @@ async fn main() -> ExitCode {
     println!("login   {}", sim.login_url());
     println!("vaults  https://{{name}}.{}", sim.vault_suffix());
     println!("HSMs    https://{{name}}.{}", sim.hsm_suffix());
+    if let Some(machine) = sim.identity_url() {
+        println!("machine {machine}");
+    }
     println!("CA      {}", dir.join("ca.pem").display());
     println!("shell   . {}", dir.join("azure-sim.env").display());
     wait_for_stop().await;

@@ -23,6 +23,14 @@ pub struct Options {
     pub public_port: Option<u16>,
     /// Folder for the CA (kept over restarts) and `azure-sim.env`. `None`: nothing is written.
     pub state_dir: Option<PathBuf>,
+    /// The file that keeps the whole state over restarts; `None` keeps it in memory only.
+    pub persist: Option<PathBuf>,
+    /// JSON file with what a new cloud starts with; the README describes it.
+    pub seed_file: Option<PathBuf>,
+    /// Where to listen, in plain HTTP, as the identity endpoints of a virtual machine and of a web app; `None`: nowhere.
+    pub identity_listen: Option<SocketAddr>,
+    /// What a web app's clients send as `X-IDENTITY-HEADER`; `None` makes a random one.
+    pub identity_header: Option<String>,
     /// The one tenant.
     pub tenant_id: String,
     /// The one subscription.
@@ -59,7 +67,7 @@ pub struct Options {
     pub fast_keys: bool,
     /// How many requests the journal keeps.
     pub journal_capacity: usize,
-    /// ARM's throttling; the published figures unless set.
+    /// ARM's throttling and Key Vault's; the published figures unless set.
     pub throttling: Throttling,
     /// Namespaces that are not registered in the subscription at start; all others are.
     pub unregistered: Vec<String>,
@@ -80,6 +88,10 @@ impl Default for Options {
             suffix: "localhost".to_owned(),
             public_port: None,
             state_dir: None,
+            persist: None,
+            seed_file: None,
+            identity_listen: None,
+            identity_header: None,
             tenant_id: "11111111-1111-4111-8111-111111111111".to_owned(),
             subscription_id: "22222222-2222-4222-8222-222222222222".to_owned(),
             client_id: "33333333-3333-4333-8333-333333333333".to_owned(),

@@ -16,9 +16,9 @@ use crate::exchange::{Exchange, Observer};
 use crate::faults::{Action, Seen};
 use crate::http::{Call, Failure, LroFault, Outcome, segments};
 use crate::journal::Entry;
-use crate::keyvault::holder::{At, Zone};
+use crate::keyvault::holder::Zone;
 use crate::state::Shared;
-use crate::storage::Endpoint;
+use crate::surface::{self, Surface, host_of};
 use crate::{arm, control, entra, keyvault, mangle, storage};
 
 /// Largest body taken.
@@ -30,54 +30,27 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 #[error("the connection is cut")]
 pub(crate) struct Cut;
 
-/// Which part of the cloud a host stands for.
-#[derive(Clone, Debug, PartialEq)]
-enum Surface {
-    Arm,
-    Login,
-    Graph,
-    Keys(At),
-    Storage(Endpoint),
-    Unknown,
-}
-
-impl Surface {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Arm => "arm",
-            Self::Login => "login",
-            Self::Graph => "graph",
-            Self::Keys(At { zone: Zone::Vault, .. }) => "vault",
-            Self::Keys(At { zone: Zone::Hsm, .. }) => "hsm",
-            Self::Storage(at) => at.service,
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-fn surface(shared: &Shared, host: &str) -> Surface {
-    let names = &shared.addresses;
-    if let Some(at) = names.holder_of(host) {
-        return Surface::Keys(at);
-    }
-    if let Some(at) = names.storage_of(host) {
-        return Surface::Storage(at);
-    }
-    if host == format!("login.{}", names.suffix) {
-        return Surface::Login;
-    }
-    if host == format!("graph.{}", names.suffix) {
-        return Surface::Graph;
-    }
-    let arm = host == format!("management.{}", names.suffix)
-        || host == names.suffix
-        || host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    if arm { Surface::Arm } else { Surface::Unknown }
-}
-
 /// Answers one request.
 pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Body>) -> Result<Response<Body>, Cut> {
+    course(shared, peer, request, None).await
+}
+
+/// Answers one request to the plain port of the identity endpoints.
+pub(crate) async fn answer_as_host(
+    shared: &Shared,
+    peer: SocketAddr,
+    request: Request<Body>,
+) -> Result<Response<Body>, Cut> {
+    course(shared, peer, request, Some(Surface::Host)).await
+}
+
+async fn course(
+    shared: &Shared,
+    peer: SocketAddr,
+    request: Request<Body>,
+    known: Option<Surface>,
+) -> Result<Response<Body>, Cut> {
+    keyvault::rotation::catch_up(shared).await;
     let (parts, body) = request.into_parts();
     let authority = parts
         .uri
@@ -117,9 +90,10 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
         Ok(Err(_)) => true,
         Err(_) => return Err(Cut),
     };
-    let surface = surface(shared, &call.host);
+    let surface = known.unwrap_or_else(|| surface::of(shared, &call.host));
     if surface == Surface::Arm && call.segments.first().is_some_and(|s| s == "_sim") {
         let outcome = control::serve(shared, &call);
+        note_change(shared, &call);
         return Ok(respond(&call, &surface, &outcome, shared));
     }
     let outcome = if too_large {
@@ -130,6 +104,9 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
     } else {
         serve(shared, &surface, &mut call).await
     };
+    if !matches!(surface, Surface::Login | Surface::Host | Surface::Unknown) {
+        note_change(shared, &call);
+    }
     let cut = outcome.cut || matches!(&outcome.outcome, Err(f) if f.cut);
     journal(shared, &surface, &call, &outcome, cut);
     if let Some(observer) = &shared.options.observer {
@@ -143,6 +120,13 @@ pub(crate) async fn answer(shared: &Shared, peer: SocketAddr, request: Request<B
         Some(mangle) => mangle.apply(response, &call).await,
         None => response,
     })
+}
+
+/// Whatever came of it, a request that is more than a look may have changed what the state file holds.
+fn note_change(shared: &Shared, call: &Call) {
+    if !matches!(call.method.as_str(), "GET" | "HEAD") {
+        shared.dirty.store(true, Ordering::Relaxed);
+    }
 }
 
 fn show(observer: &Observer, surface: &Surface, call: &Call, outcome: &Outcome) {
@@ -227,19 +211,12 @@ async fn dispatch(shared: &Shared, surface: &Surface, call: &Call) -> Outcome {
         Surface::Arm => arm::serve(shared, call).await,
         Surface::Login => entra::serve(shared, call),
         Surface::Graph => entra::graph::serve(shared, call),
+        Surface::Host => entra::host::serve(shared, call),
         Surface::Keys(at) => keyvault::serve(shared, call, at).await,
         Surface::Storage(at) => storage::serve(shared, call, at).await,
         Surface::Unknown => {
             Err(Failure::new(404, "UnknownHost", format!("The simulator has no host '{}'.", call.host)))
         }
-    }
-}
-
-/// The host without port; an IPv6 address keeps its brackets.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 
@@ -367,7 +344,7 @@ fn common_headers(call: &Call, surface: &Surface, shared: &Shared, headers: &mut
             add("pragma", "no-cache".into());
             add("expires", "-1".into());
         }
-        Surface::Login | Surface::Graph | Surface::Storage(_) | Surface::Unknown => {}
+        Surface::Login | Surface::Graph | Surface::Host | Surface::Storage(_) | Surface::Unknown => {}
     }
 }
 
@@ -376,7 +353,7 @@ fn journal(shared: &Shared, surface: &Surface, call: &Call, served: &Served, cut
         Ok(reply) => (reply.status, None),
         Err(failure) => (failure.status, Some(failure.journal_code())),
     };
-    let token = *surface == Surface::Login;
+    let token = matches!(surface, Surface::Login | Surface::Host);
     let asks_for_name = call
         .segments
         .last()

@@ -23,6 +23,8 @@ use crate::{pipeline, storage};
 
 /// Connections at one time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 4096;
+/// The same on the plain port.
+const MOST_PLAIN: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,40 @@ pub(crate) async fn run(listener: TcpListener, tls: Arc<ServerConfig>, shared: A
     }
     tasks.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
+}
+
+/// Accepts plain connections to the identity endpoints until told to stop.
+pub(crate) async fn run_plain(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MOST_PLAIN));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
+            #[expect(clippy::disallowed_methods, reason = "nothing tells when descriptors are free again")]
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (shared, stop) = (shared.clone(), stop.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let shared = shared.clone();
+                async move { pipeline::answer_as_host(&shared, peer, request.map(Body::new)).await }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(64 * 1024);
+            let serving = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = serving => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
 }
 
 async fn connection(

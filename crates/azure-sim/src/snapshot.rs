@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::entra::Principal;
+use crate::entra::principals::Principal;
 use crate::hsm::grants::Grant;
 use crate::hsm::model::Hsm;
 use crate::keyvault::holder::Holder;

@@ -2,10 +2,11 @@
 //! short and never span an await. The types of the resources live with their providers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,12 +17,16 @@ use crate::arm::operations::Operation;
 use crate::arm::resource_groups::Group;
 use crate::arm::storage_accounts::Account;
 use crate::arm::vault_model::{DeletedVault, Vault};
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::cmk::{self, Hold};
-use crate::entra::Principal;
+use crate::entra::assertions::IssuerKey;
+use crate::entra::host::Machine;
+use crate::entra::principals::{Principal, Secret};
 use crate::faults::Faults;
 use crate::hsm::model::{DeletedHsm, Hsm};
 use crate::journal::Journal;
+use crate::keyvault::backup::BackupKey;
 use crate::keyvault::holder::At;
 use crate::options::{Addresses, Options};
 use crate::propagation::{Due, Lag, Propagation};
@@ -44,8 +49,12 @@ pub(crate) struct Shared {
     /// Beside the world, as what runs under the world's lock asks it too.
     pub tuning: Mutex<Tuning>,
     pub signer: Arc<crate::entra::tokens::Signer>,
+    /// Something changed since the state file was written.
+    pub dirty: AtomicBool,
     /// Wakes `cmk::keeper` when data keys are to be rewrapped.
     pub rewrap: tokio::sync::Notify,
+    /// Held by whoever lets keys rotate by the clock.
+    pub rotating: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -54,6 +63,10 @@ impl Shared {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         if world.tick(&self.addresses, self.clock.now()) {
             self.rewrap.notify_one();
+            self.dirty.store(true, Ordering::Relaxed);
+        }
+        if std::mem::take(&mut world.happened) {
+            self.dirty.store(true, Ordering::Relaxed);
         }
         f(&mut world)
     }
@@ -61,6 +74,11 @@ impl Shared {
     /// The settings in force.
     pub fn tuning(&self) -> Tuning {
         self.tuning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other settings.
+    pub fn set_tuning(&self, to: Tuning) {
+        *self.tuning.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
     /// Puts the callers without a public address into a subnet, or back on the Internet. False when there is no such subnet.
@@ -82,6 +100,7 @@ impl Shared {
             *w = World::new(&self.options, now);
             w.propagation = propagation;
         });
+        self.dirty.store(true, Ordering::Relaxed);
         self.throttle.refill();
         self.faults.clear();
         self.journal.clear();
@@ -89,7 +108,7 @@ impl Shared {
 }
 
 /// Something that happens by itself at a time.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// A group's deletion ends: it and all in it go.
     GroupGone(String),
@@ -109,8 +128,9 @@ pub(crate) enum Event {
     ResourcePurge(String, OffsetDateTime),
 }
 
-/// The simulated cloud.
-#[derive(Debug)]
+/// The simulated cloud. All of it goes into the state file: a new member derives `Serialize` and `Deserialize` and has
+/// `#[serde(default)]`, so that files of earlier builds are still read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct World {
     /// By lower-case id.
     pub groups: BTreeMap<String, Group>,
@@ -148,12 +168,51 @@ pub(crate) struct World {
     pub operations: BTreeMap<String, Operation>,
     /// Registrations, locks, policies: what ARM keeps beside the resources.
     pub governance: Governance,
+    /// Signing keys of foreign issuers of tokens, by the issuer's exact name.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, Vec<IssuerKey>>,
+    /// The machine whose plain port gives out tokens.
+    #[serde(default)]
+    pub machine: Machine,
     /// Virtual networks, private endpoints and where callers stand.
     pub networks: crate::arm::network::Networks,
     pub propagation: Propagation,
-    pub chance: StdRng,
+    #[serde(skip)]
+    pub chance: Chance,
+    /// Under which backups of keys are.
+    #[serde(default)]
+    pub backup_key: BackupKey,
+    /// When the keys were last looked at for rotation.
+    #[serde(default)]
+    pub rotations_looked: Due,
+    #[serde(with = "pairs")]
     agenda: BTreeMap<(OffsetDateTime, u64), Event>,
     counter: u64,
+    /// How often this world was taken up from a file; each time the chance starts anew from it.
+    lives: u64,
+    /// Something happened by itself since this was last looked at.
+    #[serde(skip)]
+    happened: bool,
+}
+
+/// A map whose keys are no strings, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<K, V>, D::Error> {
+        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 impl World {
@@ -177,30 +236,55 @@ impl World {
             principals: BTreeMap::new(),
             operations: BTreeMap::new(),
             governance: Governance::new(&options.unregistered, now),
+            issuers: BTreeMap::new(),
+            machine: Machine::default(),
             networks: crate::arm::network::Networks::default(),
             propagation: options.propagation.clone(),
-            chance: StdRng::seed_from_u64(options.seed),
+            chance: Chance::of(options.seed),
+            backup_key: BackupKey::default(),
+            rotations_looked: None,
             agenda: BTreeMap::new(),
             counter: 0,
+            lives: 0,
+            happened: false,
         };
+        world.stand(options, now);
+        world
+    }
+
+    /// Takes up a world from a file. Lags, like all options, are those of this start; a secret that this start leaves open
+    /// stays what it was.
+    pub fn take_up(mut self, options: &Options, now: OffsetDateTime) -> Self {
+        self.lives += 1;
+        self.chance = Chance::of(options.seed.wrapping_add(self.lives.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        self.propagation = options.propagation.clone();
+        self.roles.retain(|_, role| !role.built_in);
+        self.roles.extend(roles::built_in());
+        self.stand(options, now);
+        self
+    }
+
+    /// The first secret of a principal.
+    pub fn secret_of(&self, object_id: &str) -> Option<String> {
+        let principal = self.principals.get(&object_id.to_lowercase())?;
+        principal.secrets.first().map(|s| s.value.clone())
+    }
+
+    /// The two principals that are always there, and the one's ownership of the subscription.
+    fn stand(&mut self, options: &Options, now: OffsetDateTime) {
         for (name, app, oid, secret) in [
             ("operator", &options.client_id, &options.object_id, &options.client_secret),
             ("outsider", &options.outsider_client_id, &options.outsider_object_id, &options.outsider_secret),
         ] {
-            world.principals.insert(
-                oid.to_lowercase(),
-                Principal {
-                    object_id: oid.to_lowercase(),
-                    app_id: app.to_lowercase(),
-                    name: name.to_owned(),
-                    secret: secret.clone(),
-                    known_from: Some(now),
-                    resource_id: None,
-                },
-            );
+            let fresh = Principal::new(oid, app, name, Some(now));
+            let principal = self.principals.entry(fresh.object_id.clone()).or_insert(fresh);
+            principal.app_id = app.to_lowercase();
+            if let Some(value) = secret {
+                principal.secrets = vec![Secret { value: value.clone(), expires: None }];
+            }
         }
         for principal in crate::entra::first_party::principals(&options.tenant_id, now) {
-            world.principals.insert(principal.object_id.clone(), principal);
+            self.principals.entry(principal.object_id.clone()).or_insert(principal);
         }
         let owner = Assignment::standing(
             &format!("/subscriptions/{}", options.subscription_id),
@@ -208,8 +292,7 @@ impl World {
             &options.object_id,
             now,
         );
-        world.assignments.insert(owner.id.to_lowercase(), owner);
-        world
+        self.assignments.entry(owner.id.to_lowercase()).or_insert(owner);
     }
 
     /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be
@@ -223,6 +306,7 @@ impl World {
     }
 
     fn happen(&mut self, at: OffsetDateTime, event: Event) {
+        self.happened = true;
         match event {
             Event::GroupGone(id) => crate::arm::resource_groups::remove(self, &id, at),
             Event::VaultPurge(name, since) => {

@@ -1,5 +1,8 @@
 //! Azure Resource Manager's throttling: token buckets per scope, principal and class of operation, and a larger one per scope
-//! for all principals. By the simulator's clock. Provider limits on top of it are not here.
+//! for all principals. By the simulator's clock. Key Vault's own limits are in `key_vault`; those of other providers are not
+//! played.
+
+pub(crate) mod key_vault;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::http::{Call, Failure};
+use crate::throttle::key_vault::{KeyVaultLimits, VaultKey};
 
 /// One kind of bucket: how much it holds and how fast it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,8 @@ pub struct Throttling {
     pub deletes: Bucket,
     /// How many times as large the bucket of a whole subscription is.
     pub global_factor: u32,
+    /// What vaults take in 10 seconds.
+    pub key_vault: KeyVaultLimits,
 }
 
 impl Default for Throttling {
@@ -43,6 +49,7 @@ impl Default for Throttling {
             writes: Bucket { burst: 200, per_second: 10.0 },
             deletes: Bucket { burst: 200, per_second: 10.0 },
             global_factor: 15,
+            key_vault: KeyVaultLimits::default(),
         }
     }
 }
@@ -103,13 +110,44 @@ struct Level {
     at: OffsetDateTime,
 }
 
-/// Scope (tenant or not), principal (`None` for the global bucket), class.
-type Key = (bool, Option<String>, Class);
+impl Level {
+    fn now(&self, bucket: Bucket, now: OffsetDateTime) -> f64 {
+        let passed = (now - self.at).as_seconds_f64().max(0.0);
+        (self.left + passed * bucket.per_second.max(0.0)).min(f64::from(bucket.burst))
+    }
+}
+
+/// Whose bucket. Subscriptions that the simulator does not play have one together, so that their number is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Tenant,
+    Subscription,
+    OtherSubscriptions,
+}
+
+impl Scope {
+    fn of(call: &Call, subscription: &str) -> Self {
+        match call.segments.as_slice() {
+            [head, id, ..] if head.eq_ignore_ascii_case("subscriptions") => {
+                if id.eq_ignore_ascii_case(subscription) {
+                    Self::Subscription
+                } else {
+                    Self::OtherSubscriptions
+                }
+            }
+            _ => Self::Tenant,
+        }
+    }
+}
+
+/// Scope, principal (`None` for the global bucket), class.
+type Key = (Scope, Option<String>, Class);
 
 #[derive(Debug)]
 struct State {
     limits: Throttling,
     levels: BTreeMap<Key, Level>,
+    vaults: BTreeMap<VaultKey, Level>,
 }
 
 /// The buckets of this cloud. Principals come from verified tokens, so their number is bounded by the directory's.
@@ -118,7 +156,7 @@ pub(crate) struct Throttle(Mutex<State>);
 
 impl Throttle {
     pub fn new(limits: Throttling) -> Self {
-        Self(Mutex::new(State { limits, levels: BTreeMap::new() }))
+        Self(Mutex::new(State { limits, levels: BTreeMap::new(), vaults: BTreeMap::new() }))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
@@ -129,22 +167,29 @@ impl Throttle {
         self.with(|s| s.limits.clone())
     }
 
+    /// Whether anything is counted.
+    pub fn counts(&self) -> bool {
+        self.with(|s| s.limits.enabled)
+    }
+
     /// Sets limits; all buckets are full again.
     pub fn set(&self, limits: Throttling) {
-        self.with(|s| *s = State { limits, levels: BTreeMap::new() });
+        self.with(|s| *s = State { limits, levels: BTreeMap::new(), vaults: BTreeMap::new() });
     }
 
     /// Fills all buckets.
     pub fn refill(&self) {
-        self.with(|s| s.levels.clear());
+        self.with(|s| {
+            s.levels.clear();
+            s.vaults.clear();
+        });
     }
 
     /// Takes one request out of the caller's bucket and the global one, or refuses it with 429. A refused one takes nothing.
-    pub fn admit(&self, call: &Call, principal: &str) -> Result<(), Failure> {
-        let tenant =
-            !call.segments.first().is_some_and(|s| s.eq_ignore_ascii_case("subscriptions")) || call.segments.len() < 2;
+    pub fn admit(&self, call: &Call, subscription: &str, principal: &str) -> Result<(), Failure> {
+        let scope = Scope::of(call, subscription);
         let class = Class::of(call.method.as_str());
-        let (remains, wait) = self.with(|s| s.take(tenant, principal, class, call.now));
+        let (remains, wait) = self.with(|s| s.take(scope, principal, class, call.now));
         let _ = call.remains.set(remains);
         match wait {
             None => Ok(()),
@@ -154,15 +199,16 @@ impl Throttle {
 }
 
 impl State {
-    fn take(&mut self, tenant: bool, principal: &str, class: Class, now: OffsetDateTime) -> (Remains, Option<u64>) {
+    fn take(&mut self, scope: Scope, principal: &str, class: Class, now: OffsetDateTime) -> (Remains, Option<u64>) {
         let own = self.limits.bucket(class);
+        let tenant = scope == Scope::Tenant;
         let factor = self.limits.global_factor;
         let global = Bucket { burst: own.burst.saturating_mul(factor), per_second: own.per_second * f64::from(factor) };
         if !self.limits.enabled {
             let left = |bucket: Bucket| bucket.burst.saturating_sub(1);
             return (Remains { class, tenant, own: left(own), global: left(global) }, None);
         }
-        let keys = [((tenant, Some(principal.to_owned()), class), own), ((tenant, None, class), global)];
+        let keys = [((scope, Some(principal.to_owned()), class), own), ((scope, None, class), global)];
         let left: Vec<f64> = keys.iter().map(|(key, bucket)| self.level(key, *bucket, now)).collect();
         let wait = keys
             .iter()
@@ -183,10 +229,7 @@ impl State {
     /// The level now, after what has run in since it was last looked at.
     fn level(&self, key: &Key, bucket: Bucket, now: OffsetDateTime) -> f64 {
         let full = f64::from(bucket.burst);
-        self.levels.get(key).map_or(full, |level| {
-            let passed = (now - level.at).as_seconds_f64().max(0.0);
-            (level.left + passed * bucket.per_second.max(0.0)).min(full)
-        })
+        self.levels.get(key).map_or(full, |level| level.now(bucket, now))
     }
 }
 
@@ -224,10 +267,14 @@ mod tests {
     #[test]
     fn a_bucket_empties_fills_and_never_overflows() {
         let bucket = Bucket { burst: 3, per_second: 0.5 };
-        let mut state =
-            State { limits: Throttling { writes: bucket, ..Throttling::default() }, levels: BTreeMap::new() };
+        let mut state = State {
+            limits: Throttling { writes: bucket, ..Throttling::default() },
+            levels: BTreeMap::new(),
+            vaults: BTreeMap::new(),
+        };
         let start = OffsetDateTime::UNIX_EPOCH;
-        let mut take = |after: i64| state.take(false, "p", Class::Writes, start + Duration::seconds(after));
+        let mut take =
+            |after: i64| state.take(Scope::Subscription, "p", Class::Writes, start + Duration::seconds(after));
         assert_eq!([0, 0, 0].map(|t| take(t).0.own), [2, 1, 0]);
         assert_eq!(take(0).1, Some(2));
         assert_eq!(take(1).1, Some(1));
@@ -245,8 +292,9 @@ mod tests {
             let mut state = State {
                 limits: Throttling { reads: bucket, global_factor: u32::MAX, ..Throttling::default() },
                 levels: BTreeMap::new(),
+                vaults: BTreeMap::new(),
             };
-            let (_, wait) = state.take(true, "p", Class::Reads, OffsetDateTime::UNIX_EPOCH);
+            let (_, wait) = state.take(Scope::Tenant, "p", Class::Reads, OffsetDateTime::UNIX_EPOCH);
             assert!(wait.is_some_and(|s| (1..=3600).contains(&s)));
         }
     }

@@ -45,8 +45,6 @@ async fn a_closed_vault_says_how_it_is_closed() {
 
 #[tokio::test]
 async fn faults_of_the_cloud_are_told_apart_and_nothing_is_repeated() {
-    let stage = Stage::start().await;
-    let faults = stage.sim.faults();
     for (action, kind, retry_after, happened) in [
         (throttled(17), AzureErrorKind::Throttled, Some(Duration::from_secs(17)), false),
         (throttled(99_999), AzureErrorKind::Throttled, Some(Duration::from_secs(600)), false),
@@ -56,6 +54,9 @@ async fn faults_of_the_cloud_are_told_apart_and_nothing_is_repeated() {
         (Action::CutBefore, AzureErrorKind::UnknownOutcome, None, false),
         (Action::CutAfter, AzureErrorKind::UnknownOutcome, None, true),
     ] {
+        // Clients of their own: those that were throttled send nothing for a while.
+        let stage = Stage::start().await;
+        let faults = stage.sim.faults();
         let name = format!("rg-{}", Uuid::new_v4());
         let rule = faults.add(Rule::always("PUT", &format!("*/{name}"), action.clone())).expect("a rule");
         let error = expect_kind(stage.create_group(&name).await, kind);
@@ -74,12 +75,14 @@ async fn a_throttled_or_cut_store_is_told_apart() {
     let (keys, cx) = (&stage.azure.keys, &stage.cx);
     keys.get(cx, &uri, "k", None).await.expect("answered");
     let rule = |action| stage.sim.faults().add(Rule::once("POST", "/keys/k/create", action)).expect("a rule");
-    rule(throttled(5));
-    let error = expect_kind(keys.create(cx, &uri, "k", &key_spec()).await, AzureErrorKind::Throttled);
-    assert_eq!(error.retry_after, Some(Duration::from_secs(5)));
     rule(Action::CutAfter);
     expect_kind(keys.create(cx, &uri, "k", &key_spec()).await, AzureErrorKind::UnknownOutcome);
     assert!(keys.get(cx, &uri, "k", None).await.is_ok_and(|key| key.is_some()));
+    rule(throttled(5));
+    let error = expect_kind(keys.create(cx, &uri, "k", &key_spec()).await, AzureErrorKind::Throttled);
+    assert_eq!(error.retry_after, Some(Duration::from_secs(5)));
+    let error = expect_kind(keys.create(cx, &uri, "k", &key_spec()).await, AzureErrorKind::RateLimited);
+    assert_eq!(error.status, None, "nothing was sent");
     // The Key Vault's name does not resolve yet, or any more.
     let absent = format!("https://kv-none.{}", stage.sim.vault_suffix());
     expect_kind(keys.get(cx, &absent, "k", None).await, AzureErrorKind::NotSent);

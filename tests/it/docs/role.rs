@@ -101,7 +101,7 @@ async fn confined(world: &World) -> Worker {
         client_id: id.to_owned(),
         secret: secret.to_owned().into(),
     };
-    let azure = Arc::new(Azure::connect(settings).expect("the settings are complete"));
+    let azure = Arc::new(Azure::connect_with_clock(settings, world.clock.clone()).expect("the settings are complete"));
     Worker::new(world.store.clone(), azure, NewsHub::new(), WorkerSettings::named("confined"))
 }
 

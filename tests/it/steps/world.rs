@@ -108,7 +108,8 @@ impl World {
             secret: sim.client_secret().into(),
         };
         let settings = AzureSettings { cloud, credential, timeouts: Timeouts::default() };
-        let azure = Azure::connect(settings).expect("the settings are valid");
+        let clock = Clock::manual(sim.clock().now());
+        let azure = Azure::connect_with_clock(settings, clock.clone()).expect("the settings are valid");
         let ca = reqwest::Certificate::from_pem(sim.ca_pem().as_bytes()).expect("a certificate");
         let http = reqwest::Client::builder()
             .tls_certs_merge([ca])
@@ -118,7 +119,6 @@ impl World {
             .timeout(Duration::from_secs(30))
             .build()
             .expect("a client");
-        let clock = Clock::manual(sim.clock().now());
         Self { sim, azure, clock, http, forgetful: false, _schemas: schemas }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use azure_sim::Simulator;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -36,29 +37,41 @@ impl Drop for Folder {
     }
 }
 
+/// `cmk` with these arguments over a simulator and a database, and nothing else of this process's environment.
+pub fn command(sim: &Simulator, database_url: &str, folder: &Folder, arguments: &[&str]) -> std::process::Command {
+    let ca = folder.0.join("ca.pem");
+    std::fs::write(&ca, sim.ca_pem()).expect("the folder takes a file");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cmk"));
+    command.args(arguments).env_clear();
+    for kept in ["PATH", "HOME", "TMPDIR"] {
+        command.envs(std::env::var(kept).map(|value| (kept, value)));
+    }
+    command
+        .env("DATABASE_URL", database_url)
+        .env("CMK_CLOUD", "custom")
+        .env("CMK_ARM_ENDPOINT", sim.arm_url())
+        .env("CMK_LOGIN_ENDPOINT", sim.login_url())
+        .env("CMK_VAULT_SUFFIX", sim.vault_suffix())
+        .env("CMK_HSM_SUFFIX", sim.hsm_suffix())
+        .env("CMK_CA_FILE", &ca)
+        .env("CMK_CREDENTIAL", "client-secret")
+        .env("AZURE_TENANT_ID", sim.tenant_id())
+        .env("AZURE_CLIENT_ID", sim.client_id())
+        .env("AZURE_CLIENT_SECRET", sim.client_secret());
+    command
+}
+
 impl Program {
     /// Starts `cmk` with these arguments over the world's database and simulator, and these variables on top.
     pub fn start(world: &World, folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let ca = folder.0.join("ca.pem");
-        std::fs::write(&ca, world.sim.ca_pem()).expect("the folder takes a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cmk"));
-        command.args(arguments).env_clear();
-        for kept in ["PATH", "HOME", "TMPDIR"] {
-            command.envs(std::env::var(kept).map(|value| (kept, value)));
-        }
-        command
-            .env("DATABASE_URL", &world.database.url)
-            .env("CMK_CLOUD", "custom")
-            .env("CMK_ARM_ENDPOINT", world.sim.arm_url())
-            .env("CMK_LOGIN_ENDPOINT", world.sim.login_url())
-            .env("CMK_VAULT_SUFFIX", world.sim.vault_suffix())
-            .env("CMK_HSM_SUFFIX", world.sim.hsm_suffix())
-            .env("CMK_CA_FILE", &ca)
-            .env("CMK_CREDENTIAL", "client-secret")
-            .env("AZURE_TENANT_ID", world.sim.tenant_id())
-            .env("AZURE_CLIENT_ID", world.sim.client_id())
-            .env("AZURE_CLIENT_SECRET", world.sim.client_secret())
-            .envs(variables.iter().copied());
+        let mut command = command(&world.sim, &world.database.url, folder, arguments);
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts a prepared command.
+    pub fn spawn(command: std::process::Command) -> Self {
+        let mut command = Command::from(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the program was built");
         let (sender, said) = watch::channel(String::new());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arm_schemas::Watch;
-use azure_sim::{Filter, Options, Propagation, Simulator};
+use azure_sim::{Filter, Observer, Options, Propagation, Simulator, Throttling};
 use cmk::azure::cloud::CustomCloud;
 use cmk::azure::{Azure, AzureSettings, CallContext, Cloud, CredentialSettings, Timeouts};
 use cmk::clock::Clock;
@@ -45,10 +45,18 @@ pub struct World {
     _schemas: Watch,
 }
 
-async fn simulator(options: Options) -> (Simulator, Watch) {
+/// A simulator whose ARM bodies are held against the published types; the given observer is asked after those.
+pub async fn simulator(options: Options) -> (Simulator, Watch) {
     // Time is moved by hours, while a client renews its token by real time.
     let token_lifetime = Duration::from_secs(365 * 24 * 3600);
     let (schemas, observer) = watch();
+    let observer: Observer = match options.observer.clone() {
+        None => observer,
+        Some(more) => Arc::new(move |exchange| {
+            observer(exchange);
+            more(exchange);
+        }),
+    };
     let options = Options { fast_keys: true, token_lifetime, observer: Some(observer), ..options };
     (Simulator::start(options).await.expect("the simulator starts"), schemas)
 }
@@ -74,14 +82,44 @@ impl World {
 
     /// A world in which time passes by itself, for real processes.
     pub async fn live(propagation: Propagation) -> Self {
-        let (sim, schemas) = simulator(Options { propagation, ..Options::default() }).await;
+        Self::live_with(Options { propagation, ..Options::default() }).await
+    }
+
+    /// The same with more options.
+    pub async fn live_with(options: Options) -> Self {
+        let (sim, schemas) = simulator(options).await;
         Self::over(sim, Clock::System, schemas).await
+    }
+
+    /// A live world without lags and limits; `observer` is shown each call after it was carried out and before its answer
+    /// leaves.
+    pub async fn live_watched(observer: Observer) -> Self {
+        let options = Options { propagation: Propagation::instant(), observer: Some(observer), ..Options::default() };
+        let (sim, schemas) = simulator(options).await;
+        sim.set_throttling(Throttling { enabled: false, ..Throttling::default() });
+        Self::over(sim, Clock::System, schemas).await
+    }
+
+    /// Ends every lease now, as if its time were over.
+    pub async fn end_leases(&self) {
+        // Where leases are kept is the store's business; both homes it ever had are known here and nowhere else.
+        let split: bool = sqlx::query_scalar("select to_regclass('job_runs') is not null")
+            .fetch_one(&self.database.pool)
+            .await
+            .expect("the database answers");
+        let end = "set lease_until = now() - interval '1 second' where lease_until is not null";
+        let table = if split { "job_runs" } else { "jobs" };
+        let end =
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("update {table} {end}"))).execute(&self.database.pool).await;
+        end.expect("the leases can be ended");
     }
 
     async fn over(sim: Simulator, clock: Clock, schemas: Watch) -> Self {
         let database = TestDatabase::new(migrate).await;
         let store = Store::new(database.pool.clone(), clock.clone());
-        let azure = Arc::new(Azure::connect(azure_settings(&sim)).expect("the settings are complete"));
+        let azure = Arc::new(
+            Azure::connect_with_clock(azure_settings(&sim), clock.clone()).expect("the settings are complete"),
+        );
         Self { sim, store, azure, clock, database, _schemas: schemas }
     }
 
@@ -104,7 +142,10 @@ impl World {
 
     /// Forgets tokens and connections, as a new process.
     pub fn connect_again(&mut self) {
-        self.azure = Arc::new(Azure::connect(azure_settings(&self.sim)).expect("the settings are complete"));
+        self.azure = Arc::new(
+            Azure::connect_with_clock(azure_settings(&self.sim), self.clock.clone())
+                .expect("the settings are complete"),
+        );
     }
 
     /// What happened to the job.
@@ -214,6 +255,12 @@ impl World {
 
     /// Makes the account that [`World::seed_for_existing`] names, with a Microsoft-managed key.
     pub async fn make_existing_account(&self) {
+        self.make_live_account().await;
+        self.advance(Duration::from_secs(60));
+    }
+
+    /// The same where time passes by itself. Returns the account's id.
+    pub async fn make_live_account(&self) -> String {
         let group = format!("/subscriptions/{}/resourceGroups/rg-app", self.sim.subscription_id());
         self.put(&group, "2025-04-01", &json!({ "location": "uksouth" })).await;
         let account = self.id("rg-app", "Microsoft.Storage/storageAccounts", "stcmkdemo1");
@@ -221,13 +268,15 @@ impl World {
             "location": "uksouth", "kind": "StorageV2", "sku": { "name": "Standard_LRS" }, "properties": {}
         });
         self.put(&account, "2026-04-01", &body).await;
-        self.advance(Duration::from_secs(60));
+        account
     }
 
     /// Writes to the simulator as its owner.
     pub async fn put(&self, path: &str, api_version: &str, body: &Value) {
+        // Clients of its own: the service's may have to wait for what a test did to them.
+        let azure = Azure::connect(azure_settings(&self.sim)).expect("the settings are complete");
         let cx = CallContext::new(Uuid::new_v4());
-        self.azure.arm.put(&cx, path, api_version, body).await.expect("the simulator takes what the test arranges");
+        azure.arm.put(&cx, path, api_version, body).await.expect("the simulator takes what the test arranges");
     }
 
     /// Forgets everything in the simulator, for the next case of a table.

@@ -1,12 +1,13 @@
 //! Microsoft.ManagedIdentity: user-assigned identities and the service principals behind them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::arm::checks::{self, not_found};
 use crate::arm::shape::{Member, Mode, Shape, TAGS, accept, may, must};
 use crate::arm::{Asked, no_method};
-use crate::entra::Principal;
+use crate::entra::principals::Principal;
 use crate::http::{Failure, Outcome, Reply};
 use crate::propagation::{Due, reached};
 use crate::rbac::assignments::at_or_above;
@@ -14,7 +15,7 @@ use crate::rbac::check;
 use crate::state::World;
 
 /// A user-assigned identity.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub id: String,
     pub name: String,
@@ -75,6 +76,9 @@ pub(crate) fn serve(asked: &Asked<'_>, group: &str, rest: &[&str]) -> Outcome {
         ("PUT", [name]) => put(asked, group, name),
         ("PATCH", [name]) => patch(asked, group, name),
         ("DELETE", [name]) => delete(asked, group, name),
+        (_, [name, child, more @ ..]) if child.eq_ignore_ascii_case("federatedIdentityCredentials") => {
+            crate::arm::federated::serve(asked, group, name, more)
+        }
         (_, [_, child, ..]) => Err(Failure::not_played(&format!("{KIND}/{child}"))),
         _ => Err(no_method(call)),
     }
@@ -174,17 +178,9 @@ pub(crate) fn fresh_principal(w: &mut World, id: &str, name: &str, now: time::Of
     let make = |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{what}:{seed}").as_bytes()).to_string();
     let (object_id, app_id) = (make("principal"), make("client"));
     let known_from = w.due(|p| &p.principal, now);
-    w.principals.insert(
-        object_id.clone(),
-        Principal {
-            object_id: object_id.clone(),
-            app_id: app_id.clone(),
-            name: name.to_owned(),
-            secret: None,
-            known_from,
-            resource_id: Some(id.to_owned()),
-        },
-    );
+    let mut principal = Principal::new(&object_id, &app_id, name, known_from);
+    principal.resource_id = Some(id.to_owned());
+    w.principals.insert(object_id.clone(), principal);
     (object_id, app_id)
 }
 

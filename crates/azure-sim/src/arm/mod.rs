@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod deleted_hsms;
 pub(crate) mod deleted_vaults;
+mod federated;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod generic;
@@ -72,7 +73,7 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
         return Ok(metadata::endpoints(shared, call));
     }
     let caller = checks::authenticate(shared, call)?;
-    shared.throttle.admit(call, &caller.oid)?;
+    shared.throttle.admit(call, &shared.options.subscription_id, &caller.oid)?;
     versions::required(call)?;
     let asked = Asked { shared, call, caller, subscription: shared.options.subscription_id.clone() };
     let Some(target) = Target::of(&call.segments) else {

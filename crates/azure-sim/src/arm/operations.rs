@@ -1,6 +1,7 @@
 //! Long-running operations: how long they take, how they end, and the two URLs by which a client follows them. What an
 //! operation does is the provider's; here is only its course.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
@@ -10,7 +11,7 @@ use crate::propagation::{Due, reached};
 use crate::state::{Shared, World};
 
 /// One operation.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Operation {
     pub id: String,
     started: OffsetDateTime,
@@ -25,7 +26,7 @@ pub(crate) struct Operation {
 }
 
 /// What the result URL answers when the operation has ended well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ending {
     /// 200 without a body.
     Nothing,

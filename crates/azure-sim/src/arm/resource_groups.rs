@@ -1,5 +1,6 @@
 //! Microsoft.Resources: resource groups, and their deletion with all that is in them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -15,7 +16,7 @@ use crate::rbac::check;
 use crate::state::{Event, World};
 
 /// A resource group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub id: String,
     pub name: String,

@@ -2,6 +2,7 @@
 //! `storage_cmk`, the key checks are `crate::cmk`, what hangs under an account is `storage_children`, its data plane is
 //! `crate::storage`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -24,7 +25,7 @@ use crate::state::{Shared, World};
 use crate::storage::Storehouse;
 
 /// A storage account.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub id: String,
     pub name: String,

@@ -1,6 +1,7 @@
 //! A storage account's encryption setting: merging what a caller sends, finding the identity that looks at the key, and
 //! the storage service's own words for what is wrong with it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -10,7 +11,7 @@ use crate::http::{Failure, rfc3339};
 use crate::state::World;
 
 /// The stored setting, in the caller's own words; answers add what the service knows.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encryption {
     pub source: Source,
     pub infrastructure: Option<bool>,
@@ -23,7 +24,7 @@ pub(crate) struct Encryption {
     pub federated_client: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Source {
     #[default]
     Platform,

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -12,7 +13,7 @@ use crate::options::Addresses;
 use crate::propagation::reached;
 
 /// A vault. It derefs to its holder, as most of what is asked of a vault is asked of any holder of keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Vault {
     pub holder: Holder,
     pub tags: Map<String, Value>,
@@ -40,7 +41,7 @@ impl DerefMut for Vault {
 }
 
 /// A soft-deleted vault.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeletedVault {
     pub vault: Vault,
     pub deleted: OffsetDateTime,

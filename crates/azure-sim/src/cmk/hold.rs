@@ -43,8 +43,7 @@ pub(crate) struct Hold {
     wrapped: Vec<u8>,
     /// Lags behind `version` for the moment between a daily look and the rewrapping that it asks for.
     wrapped_under: String,
-    /// A rewrapping that is decided and not done yet. After a restart the old version is asked for again.
-    #[serde(skip)]
+    /// A rewrapping that is decided and not done yet.
     rewrap: Option<Rewrap>,
     /// The data key unwrapped, from its first use until the next look, which must unwrap it anew.
     #[serde(skip)]
@@ -62,9 +61,11 @@ pub(crate) struct Refused {
 }
 
 /// The keys with which a daily look found that the data key can be moved, at the time of that look.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Rewrap {
+    #[serde(with = "crate::keyvault::stored")]
     from: Arc<Material>,
+    #[serde(with = "crate::keyvault::stored")]
     to: Arc<Material>,
 }
 

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::entra::Principal;
+use crate::entra::principals::Principal;
 use crate::state::World;
 
 /// Azure Cosmos DB.
@@ -26,13 +26,9 @@ const ALL: &[(&str, &str)] = &[
 /// All of them, for a new world.
 pub(crate) fn principals(tenant: &str, now: OffsetDateTime) -> Vec<Principal> {
     ALL.iter()
-        .map(|(app, name)| Principal {
-            object_id: Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("first-party:{tenant}:{app}").as_bytes()).to_string(),
-            app_id: (*app).to_owned(),
-            name: (*name).to_owned(),
-            secret: None,
-            known_from: Some(now),
-            resource_id: None,
+        .map(|(app, name)| {
+            let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("first-party:{tenant}:{app}").as_bytes());
+            Principal::new(&id.to_string(), app, name, Some(now))
         })
         .collect()
 }
@@ -53,13 +49,7 @@ pub(crate) fn introduce(w: &mut World, object_id: &str, name: &str, resource: &s
         return;
     }
     let known_from = w.due(|p| &p.principal, now);
-    let principal = Principal {
-        object_id: object_id.to_owned(),
-        app_id: made_for(&format!("app:{object_id}")),
-        name: name.to_owned(),
-        secret: None,
-        known_from,
-        resource_id: Some(resource.to_owned()),
-    };
+    let mut principal = Principal::new(object_id, &made_for(&format!("app:{object_id}")), name, known_from);
+    principal.resource_id = Some(resource.to_owned());
     w.principals.insert(object_id.to_owned(), principal);
 }

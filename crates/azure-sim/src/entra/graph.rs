@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::entra::Principal;
+use crate::entra::principals::Principal;
 use crate::http::{Call, Failure, Outcome, Reply};
 use crate::propagation::reached;
 use crate::state::Shared;

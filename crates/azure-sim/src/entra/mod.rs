@@ -1,8 +1,12 @@
-//! The login host: tokens by client secret, discovery, signing keys, the AADSTS errors. Who may do what is not decided
+//! The login host: tokens by client secret or assertion, discovery, signing keys, the AADSTS errors. Who may do what is not decided
 //! here.
 
+pub(crate) mod assertions;
+pub(crate) mod certificates;
 pub(crate) mod first_party;
 pub(crate) mod graph;
+pub(crate) mod host;
+pub(crate) mod principals;
 pub(crate) mod tokens;
 
 use serde_json::{Value, json};
@@ -10,32 +14,9 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use url::form_urlencoded;
 
+use crate::entra::principals::Principal;
 use crate::http::{Call, Failure, Outcome, Reply};
-use crate::propagation::Due;
 use crate::state::Shared;
-
-/// A service principal of the tenant.
-#[derive(Clone)]
-pub(crate) struct Principal {
-    pub object_id: String,
-    pub app_id: String,
-    pub name: String,
-    /// `None` for managed identities, which have none that a client could use.
-    pub secret: Option<String>,
-    /// From when the directory that role assignments ask knows it.
-    pub known_from: Due,
-    /// The ARM id behind a managed identity.
-    pub resource_id: Option<String>,
-}
-
-impl std::fmt::Debug for Principal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Principal")
-            .field("object_id", &self.object_id)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Answers a request to the login host.
 pub(crate) fn serve(shared: &Shared, call: &Call) -> Outcome {
@@ -125,7 +106,7 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
         );
     }
     let client_id = field("client_id").to_lowercase();
-    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.secret.is_some()).cloned());
+    let found = shared.world(|w| w.principals.values().find(|p| p.app_id == client_id && p.signs_in()).cloned());
     let Some(principal) = found else {
         return refuse(
             400,
@@ -137,29 +118,37 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
             ),
         );
     };
-    if !field("client_assertion").is_empty() {
-        return refuse(401, "invalid_client", 700_027, "The simulator does not play client assertions yet.");
-    }
-    if field("client_secret").is_empty() {
-        return refuse(
-            401,
-            "invalid_client",
-            7_000_218,
-            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
-        );
-    }
-    let same = aws_lc_rs::constant_time::verify_slices_are_equal(
-        principal.secret.as_deref().unwrap_or_default().as_bytes(),
-        field("client_secret").as_bytes(),
-    );
-    if same.is_err() {
-        return refuse(
-            401,
-            "invalid_client",
-            7_000_215,
-            "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID.",
-        );
-    }
+    let proof = match (field("client_assertion"), field("client_secret")) {
+        ("", "") => {
+            return refuse(
+                401,
+                "invalid_client",
+                7_000_218,
+                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+            );
+        }
+        ("", secret) => by_secret(&principal, secret, call.now).map(|()| "1"),
+        (assertion, _) => {
+            let login = format!("{}/{}", shared.addresses.url("login"), shared.options.tenant_id);
+            let audiences = ["oauth2/v2.0/token", "oauth2/token", "v2.0", ""].map(|end| format!("{login}/{end}"));
+            let known = field("client_assertion_type") == ASSERTION_TYPE;
+            if known {
+                let keys = shared.world(|w| assertions::keys_for(w, assertion));
+                assertions::check(&keys, &principal, assertion, &audiences, call.now).map(|()| "2")
+            } else {
+                Err(assertions::Refused {
+                    status: 400,
+                    error: "invalid_request",
+                    code: 900_144,
+                    text: "The request body must contain the following parameter: 'client_assertion_type'.".into(),
+                })
+            }
+        }
+    };
+    let proof = match proof {
+        Ok(proof) => proof,
+        Err(refused) => return refuse(refused.status, refused.error, refused.code, &refused.text),
+    };
     let Some(audience) = audience_of(field(resource_field), resource_field) else {
         return refuse(
             400,
@@ -174,10 +163,30 @@ fn token(shared: &Shared, call: &Call, resource_field: &str) -> Outcome {
         "token_type": "Bearer",
         "expires_in": lifetime,
         "ext_expires_in": lifetime,
-        "access_token": shared.mint(&principal, &audience, call.now),
+        "access_token": shared.mint(&principal, &audience, call.now, proof),
     }))
     .with("cache-control", "no-store, no-cache")
     .with("pragma", "no-cache"))
+}
+
+/// The one kind of assertion. Source: RFC 7523.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+fn by_secret(principal: &Principal, secret: &str, now: OffsetDateTime) -> Result<(), assertions::Refused> {
+    let same =
+        |known: &str| aws_lc_rs::constant_time::verify_slices_are_equal(known.as_bytes(), secret.as_bytes()).is_ok();
+    let refused =
+        |code, text: &str| Err(assertions::Refused { status: 401, error: "invalid_client", code, text: text.into() });
+    match principal.secrets.iter().find(|s| same(&s.value)) {
+        Some(secret) if secret.expires.is_some_and(|at| at <= now) => {
+            refused(7_000_222, "The provided client secret keys for app are expired.")
+        }
+        Some(_) => Ok(()),
+        None => refused(
+            7_000_215,
+            "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID.",
+        ),
+    }
 }
 
 /// The audience asked for: of several scopes the one that ends in `/.default`; a second slash before it stays.
@@ -194,7 +203,8 @@ fn audience_of(asked: &str, field: &str) -> Option<String> {
 
 impl Shared {
     /// A token for the principal. The simulator signs for managed identities with it too.
-    pub fn mint(&self, principal: &Principal, audience: &str, now: OffsetDateTime) -> String {
+    /// `proof` is how the client proved who it is: `1` by a secret, `2` by a certificate or an issuer's word.
+    pub fn mint(&self, principal: &Principal, audience: &str, now: OffsetDateTime, proof: &str) -> String {
         let issued = now.unix_timestamp();
         let lifetime = i64::try_from(self.options.token_lifetime.as_secs()).unwrap_or(i64::MAX / 2);
         let mut claims = json!({
@@ -204,7 +214,7 @@ impl Shared {
             "nbf": issued,
             "exp": issued.saturating_add(lifetime),
             "appid": principal.app_id,
-            "appidacr": "1",
+            "appidacr": proof,
             "idp": issuer(self),
             "idtyp": "app",
             "oid": principal.object_id,

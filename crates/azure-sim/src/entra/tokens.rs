@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
@@ -53,11 +53,28 @@ impl Signer {
         }
         let pair = KeyPair::generate(KeySize::Rsa2048)
             .map_err(|_| std::io::Error::other("could not generate the token signing key"))?;
+        let signer = Self::of(pair)?;
+        Ok(SIGNER.get_or_init(|| Arc::new(signer)).clone())
+    }
+
+    /// The signer of an earlier run.
+    pub fn from_pkcs8(der: &[u8]) -> std::io::Result<Self> {
+        Self::of(KeyPair::from_pkcs8(der).map_err(std::io::Error::other)?)
+    }
+
+    /// The private key in PKCS#8 DER, for the state file.
+    pub fn pkcs8(&self) -> std::io::Result<Vec<u8>> {
+        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&self.pair)
+            .map_err(|_| std::io::Error::other("could not encode the token signing key"))?;
+        Ok(der.as_ref().to_vec())
+    }
+
+    fn of(pair: KeyPair) -> std::io::Result<Self> {
         let spki =
             pair.public_key().as_der().map_err(|_| std::io::Error::other("could not encode the token signing key"))?;
         let print = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki.as_ref());
         let kid = B64.encode(&print.as_ref()[..20]);
-        Ok(SIGNER.get_or_init(|| Arc::new(Self { pair, kid })).clone())
+        Ok(Self { pair, kid })
     }
 
     pub fn sign(&self, claims: &Value) -> String {

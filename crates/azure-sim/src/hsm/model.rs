@@ -18,7 +18,7 @@ use crate::propagation::{Due, reached};
 use crate::state::World;
 
 /// A managed HSM. It derefs to its holder, as most of what is asked of it is asked of any holder of keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hsm {
     pub holder: Holder,
     pub tags: Map<String, Value>,
@@ -46,10 +46,13 @@ pub(crate) struct Hsm {
 pub(crate) struct Activation {
     /// From when the HSM is active.
     pub from: Due,
+    /// Which security domain it has.
+    #[serde(default)]
+    pub domain: String,
 }
 
 /// A soft-deleted managed HSM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeletedHsm {
     pub hsm: Hsm,
     pub deleted: OffsetDateTime,
@@ -88,7 +91,11 @@ impl Hsm {
                 self.grants.insert(grant.name.clone(), grant);
             }
         }
-        self.activation = Some(Activation { from });
+        let domain = match self.activation.take() {
+            Some(before) => before.domain,
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        self.activation = Some(Activation { from, domain });
     }
 
     pub fn settle(&mut self, now: OffsetDateTime) {

@@ -2,7 +2,7 @@
 //! or permissions.
 
 use aws_lc_rs::digest::{self, Digest};
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{
     KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
     OaepPublicEncryptingKey, Pkcs1PrivateDecryptingKey, Pkcs1PublicEncryptingKey, PrivateDecryptingKey,
@@ -10,6 +10,7 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{self as sig, EcdsaKeyPair, KeyPair, ParsedPublicKey, RsaEncoding, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A key pair.
@@ -36,11 +37,15 @@ pub(crate) enum Material {
 }
 
 /// The curves of Key Vault.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Curve {
+    #[serde(rename = "P-256")]
     P256,
+    #[serde(rename = "P-384")]
     P384,
+    #[serde(rename = "P-521")]
     P521,
+    #[serde(rename = "P-256K")]
     P256K,
 }
 
@@ -116,8 +121,18 @@ impl Material {
             _ => return Err(CryptoFailed),
         };
         let private = PrivateDecryptingKey::generate(size).map_err(failed)?;
+        Self::from_private(private, hsm)
+    }
+
+    /// An RSA key pair from its PKCS#8 form.
+    pub fn rsa_from_pkcs8(der: &[u8], hsm: bool) -> Result<Self, CryptoFailed> {
+        Self::from_private(PrivateDecryptingKey::from_pkcs8(der).map_err(failed)?, hsm)
+    }
+
+    fn from_private(private: PrivateDecryptingKey, hsm: bool) -> Result<Self, CryptoFailed> {
         let public = private.public_key();
-        let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&private).map_err(failed)?;
+        let bits = u32::try_from(private.key_size_bits()).map_err(failed)?;
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&private).map_err(failed)?;
         Ok(Self::Rsa {
             bits,
             signing: Box::new(RsaKeyPair::from_pkcs8(pkcs8.as_ref()).map_err(failed)?),
@@ -131,6 +146,29 @@ impl Material {
 
     pub fn ec(curve: Curve, hsm: bool) -> Result<Self, CryptoFailed> {
         Ok(Self::Ec { curve, pair: Box::new(EcdsaKeyPair::generate(curve.signing()).map_err(failed)?), hsm })
+    }
+
+    /// An elliptic-curve key pair from its PKCS#8 form.
+    pub fn ec_from_pkcs8(curve: Curve, der: &[u8], hsm: bool) -> Result<Self, CryptoFailed> {
+        Ok(Self::Ec { curve, pair: Box::new(EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(failed)?), hsm })
+    }
+
+    /// The same from the private scalar and the uncompressed public point, which have to belong together.
+    pub fn ec_from_parts(curve: Curve, d: &[u8], point: &[u8], hsm: bool) -> Result<Self, CryptoFailed> {
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), d, point).map_err(failed)?;
+        Ok(Self::Ec { curve, pair: Box::new(pair), hsm })
+    }
+
+    /// The private key in PKCS#8 DER; the bare bytes of an AES key.
+    pub fn pkcs8(&self) -> Result<Vec<u8>, CryptoFailed> {
+        match self {
+            Self::Rsa { signing, .. } => {
+                let der = AsDer::<Pkcs8V1Der<'_>>::as_der(signing.as_ref()).map_err(failed)?;
+                Ok(der.as_ref().to_vec())
+            }
+            Self::Ec { pair, .. } => Ok(pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()),
+            Self::Oct { key } => Ok(key.clone()),
+        }
     }
 
     /// Generates an AES key of 128, 192 or 256 bits.

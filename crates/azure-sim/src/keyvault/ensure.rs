@@ -36,7 +36,7 @@ pub(crate) async fn ensure(
         return Ok(());
     };
     // The material is made between two looks at the world, so nothing waits on it; the second look decides.
-    let material = make(asked, &first.kind).await?;
+    let material = make(asked.shared, &first.kind).await?;
     asked.shared.world(|w| {
         let Some(wanted) = plan(w)? else {
             return Ok(());

@@ -54,7 +54,7 @@ impl At {
 }
 
 /// A holder of keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pub zone: Zone,
     /// The ARM id.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
@@ -11,7 +12,7 @@ use crate::options::Addresses;
 use crate::propagation::Due;
 
 /// A key with all its versions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub name: String,
     /// In the order of their creation; never empty.
@@ -22,10 +23,11 @@ pub(crate) struct Key {
 }
 
 /// One version of a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Version {
     /// 32 lower-case hex digits.
     pub id: String,
+    #[serde(with = "crate::keyvault::stored")]
     pub material: Arc<Material>,
     pub ops: Vec<String>,
     pub enabled: bool,
@@ -37,7 +39,7 @@ pub(crate) struct Version {
 }
 
 /// A key's rotation policy, checked and in normal form.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rotation {
     pub actions: Value,
     pub expiry: Option<String>,
@@ -46,7 +48,7 @@ pub(crate) struct Rotation {
 }
 
 /// A soft-deleted key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DeletedKey {
     pub key: Key,
     pub deleted: OffsetDateTime,

@@ -12,7 +12,7 @@ use crate::keyvault::key_body::{self, Attributes, Kind, bad};
 use crate::keyvault::key_model::{Key, Version};
 use crate::keyvault::{Asked, key_policy, pool, rotation_policy};
 use crate::propagation::reached;
-use crate::state::World;
+use crate::state::{Shared, World};
 
 /// Versions of one key beyond this are refused; a simulator's bound on memory, not Azure's.
 const MOST_VERSIONS: usize = 500;
@@ -100,12 +100,12 @@ pub(crate) fn versions(asked: &Asked<'_>, name: &str) -> Outcome {
     page(asked, rows)
 }
 
-/// What `create` was asked for.
+/// What a new version is to be.
 pub(crate) struct Wanted {
     pub kind: Kind,
-    ops: Vec<String>,
-    attributes: Attributes,
-    tags: Map<String, Value>,
+    pub ops: Vec<String>,
+    pub attributes: Attributes,
+    pub tags: Map<String, Value>,
 }
 
 /// Creates a key, or a new version of one that exists: the same call, and never idempotent. The material is made between
@@ -118,7 +118,7 @@ pub(crate) async fn create(asked: &Asked<'_>, name: &str) -> Outcome {
         key_policy::require(w, vault, name, &key_body::object(asked.call, false)?, asked.call.now)?;
         Ok::<_, Failure>(wanted)
     })?;
-    let material = make(asked, &wanted.kind).await?;
+    let material = make(asked.shared, &wanted.kind).await?;
     asked.shared.world(|w| {
         let vault = pass(asked, w, "keys/create/action", Some(name), "create")?;
         room(asked, vault, name)?;
@@ -182,27 +182,32 @@ pub(crate) fn room(asked: &Asked<'_>, vault: &Holder, name: &str) -> Result<(), 
         )
         .inner("ObjectIsBeingRecovered")),
         // Status and code UNVERIFIED.
-        Some(have) if vault.zone == Zone::Hsm && have.versions.len() >= MOST_HSM_VERSIONS => {
+        Some(have) if vault.zone == Zone::Hsm && full(vault.zone, have) => {
             Err(Failure::new(400, "BadParameter", "A managed HSM keeps at most 100 versions of a key."))
         }
-        Some(have) if have.versions.len() >= MOST_VERSIONS => {
+        Some(have) if full(vault.zone, have) => {
             Err(Failure::new(400, "BadParameter", "The simulator keeps at most 500 versions of a key."))
         }
         _ => Ok(()),
     }
 }
 
-/// Makes the material of a key, off the world's lock.
-pub(crate) async fn make(asked: &Asked<'_>, kind: &Kind) -> Result<Arc<Material>, Failure> {
+/// Whether the key takes no more versions.
+pub(crate) fn full(zone: Zone, key: &Key) -> bool {
+    key.versions.len() >= if zone == Zone::Hsm { MOST_HSM_VERSIONS } else { MOST_VERSIONS }
+}
+
+/// New material of the kind.
+pub(crate) async fn make(shared: &Shared, kind: &Kind) -> Result<Arc<Material>, Failure> {
     let made = match *kind {
-        Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, asked.shared.options.fast_keys).await,
+        Kind::Rsa { bits, hsm } => pool::rsa(bits, hsm, shared.options.fast_keys).await,
         Kind::Ec { curve, hsm } => Material::ec(curve, hsm).map(Arc::new),
         Kind::Oct { bits } => Material::oct(bits).map(Arc::new),
     };
     made.map_err(|_| Failure::new(500, "InternalServerError", "The key could not be generated."))
 }
 
-/// Adds a version, and the key where it is new; the answer is its bundle.
+/// Adds the version to the key, which it makes where there is none, and answers with it.
 pub(crate) fn add_version(
     asked: &Asked<'_>,
     w: &mut World,
@@ -259,7 +264,7 @@ pub(crate) async fn rotate(asked: &Asked<'_>, name: &str) -> Outcome {
         })
     };
     let wanted = asked.shared.world(|w| plan(w))?;
-    let material = make(asked, &wanted.kind).await?;
+    let material = make(asked.shared, &wanted.kind).await?;
     asked.shared.world(|w| {
         let wanted = plan(w)?;
         add_version(asked, w, name, material, wanted)

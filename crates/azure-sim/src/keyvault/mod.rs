@@ -3,17 +3,23 @@
 
 pub(crate) mod access;
 pub(crate) mod aes;
+pub(crate) mod backup;
 pub(crate) mod crypto;
 pub(crate) mod deleted;
 pub(crate) mod ensure;
 pub(crate) mod holder;
+pub(crate) mod import;
+pub(crate) mod jwk;
 pub(crate) mod key_body;
 pub(crate) mod key_model;
 pub(crate) mod key_policy;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod operations;
 pub(crate) mod pool;
+pub(crate) mod rotation;
 pub(crate) mod rotation_policy;
+pub(crate) mod stored;
 
 use crate::entra::tokens::Claims;
 use crate::http::{Call, Failure, Outcome};
@@ -43,20 +49,22 @@ pub(crate) async fn serve(shared: &Shared, call: &Call, at: &At) -> Outcome {
     let lower: Vec<String> = names.iter().map(|s| s.to_lowercase()).collect();
     let parts: Vec<&str> = lower.iter().map(String::as_str).collect();
     let method = call.method.as_str();
+    limits::admit(&asked, &parts)?;
     match (method, parts.as_slice()) {
         ("GET", ["keys"]) => keys::list(&asked),
-        ("POST", ["keys", "restore"]) => Err(Failure::not_played("restoring a key from a backup")),
+        ("POST", ["keys", "restore"]) => backup::restore(&asked).await,
         ("GET", ["keys", _]) => keys::get(&asked, names[1], ""),
-        ("PUT", ["keys", _]) => Err(Failure::not_played("importing a key")),
+        ("PUT", ["keys", _]) => import::import(&asked, names[1]).await,
         ("PATCH", ["keys", _]) => keys::update(&asked, names[1], ""),
         ("DELETE", ["keys", _]) => deleted::delete(&asked, names[1]),
         ("POST", ["keys", _, "create"]) => keys::create(&asked, names[1]).await,
         ("GET", ["keys", _, "versions"]) => keys::versions(&asked, names[1]),
         ("POST", ["keys", _, "rotate"]) => keys::rotate(&asked, names[1]).await,
-        ("POST", ["keys", _, "backup"]) => Err(Failure::not_played("backing up a key")),
+        ("POST", ["keys", _, "backup"]) => backup::backup(&asked, names[1]).await,
         ("GET", ["keys", _, "rotationpolicy"]) => rotation_policy::get(&asked, names[1]),
         ("PUT", ["keys", _, "rotationpolicy"]) => rotation_policy::put(&asked, names[1]),
         ("POST", ["keys", _, op]) => operations::run(&asked, names[1], "", op).await,
+        ("GET", ["keys", _, _, "attestation"]) => Err(Failure::not_played("the attestation of a key")),
         ("GET", ["keys", _, _]) => keys::get(&asked, names[1], names[2]),
         ("PATCH", ["keys", _, _]) => keys::update(&asked, names[1], names[2]),
         ("POST", ["keys", _, _, op]) => operations::run(&asked, names[1], names[2], op).await,

@@ -1,4 +1,4 @@
-//! Rotation policies: reading, checking, storing. Rotation by the clock is not played yet; `keys::rotate` uses the expiry.
+//! Rotation policies: reading, checking, storing. What they do by the clock is `rotation`; notices are stored and never sent.
 
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
@@ -135,7 +135,7 @@ fn read_action(action: &Value, expiry: Option<i64>, least: i64) -> Result<(&'sta
 }
 
 /// Days of an ISO 8601 period of years, months, weeks and days; a month counts 30, a year 365.
-fn period(text: &str) -> Option<i64> {
+pub(crate) fn period(text: &str) -> Option<i64> {
     let rest = text.strip_prefix('P')?;
     let mut days: i64 = 0;
     let mut number = String::new();

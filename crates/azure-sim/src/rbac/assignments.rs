@@ -1,6 +1,7 @@
 //! Role assignments as they are stored: who, what, where, and from when each view of the cloud knows of it. The HTTP
 //! surface is `arm::role_assignments`.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -9,7 +10,7 @@ use crate::propagation::{Due, reached};
 use crate::rbac::roles::definition_id;
 
 /// A role assignment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub id: String,
     pub name: String,

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A role definition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Role {
     pub guid: String,
     pub name: String,
@@ -18,7 +19,7 @@ pub(crate) struct Role {
 }
 
 /// One block of a role's permissions.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Permission {
     pub actions: Vec<String>,
     pub not_actions: Vec<String>,

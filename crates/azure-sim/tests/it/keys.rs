@@ -120,7 +120,7 @@ async fn wrong_key_requests_are_bad_parameters() {
     lab.send("GET", &url, &token, None).await.refused(400, "BadParameter");
     lab.send("GET", &format!("{url}?api-version=1"), &token, None).await.refused(400, "BadParameter");
     lab.send("GET", &format!("{url}?api-version=7.4&maxresults=26"), &token, None).await.refused(400, "BadParameter");
-    lab.keys("PUT", "kv1", "/keys/k1", Some(json!({}))).await.refused(501, "NotPlayedBySimulator");
+    lab.keys("POST", "kv1", "/keys/k1/release", Some(json!({}))).await.refused(501, "NotPlayedBySimulator");
 }
 
 #[tokio::test]

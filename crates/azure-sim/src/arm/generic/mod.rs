@@ -19,6 +19,9 @@
 //! }
 //! ```
 //!
+//! Give it a row in a test of `tests/it/kinds_*.rs` (`kind_case` has the two usual ones), and let `just golden` write it into
+//! `TYPES.md`, which lists every type with its tests.
+//!
 //! A parent that matters to nobody is an entry without keys. What one type alone does is a function in `hooks/`, put into
 //! `guard` (refuses or changes a write), `shows` (read-only members) or `after` (changes other resources). A service's own
 //! words for what is wrong with a key are `Cmk::words`; what it does not say itself is said by `errors::common`.

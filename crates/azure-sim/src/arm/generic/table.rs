@@ -12,7 +12,7 @@ use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, Version, When}
 const HEAD: &str = "# The types of the generic provider
 
 Every ARM type that the generic provider plays, with the rules for its key and the provider's own files of `tests/it/` that ask for it. Written by a
-test from the table in `src/arm/generic/kinds/`; `UPDATE_GOLDEN=1 cargo test -p azure-sim --lib types_md` rewrites it. Facts that are
+test from the table in `src/arm/generic/kinds/`; `just golden` rewrites it. Facts that are
 UNVERIFIED are told in the README and beside the entries.
 
 - **key at**: where the body names the key; a key URL, or vault, name and version apart, or through another resource.
@@ -154,5 +154,5 @@ fn types_md() {
         fs::write(&path, &text).expect("the file can be written");
     }
     let stored = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(stored, text, "TYPES.md differs; UPDATE_GOLDEN=1 rewrites it if the change is meant");
+    assert_eq!(stored, text, "TYPES.md differs; `just golden` rewrites it if the change is meant");
 }
