@@ -42,6 +42,11 @@ golden:
 ci:
     .ci/run
 
+# Ours beside other engines on one private PostgreSQL, as ratios: docs/performance.md. Needs wrk, and BENCH_PEERS for the others.
+bench:
+    cargo build --release -p cmk -p cmk-bench
+    target/release/cmk-bench
+
 # Long, about half an hour: 1,000 accounts at once under Azure's published limits, and the figures.
 rate-limits ACCOUNTS="1000":
     CMK_RATE_LIMIT_ACCOUNTS={{ACCOUNTS}} cargo test --test it rate_limits::jobs_use_up -- --nocapture
