@@ -19,6 +19,10 @@ crash-points:
 replicas:
     CMK_REPLICAS_SECONDS=120 cargo test --test it -- replicas --nocapture
 
+# Mixed jobs for two hours, with one request in a hundred going wrong in each of eight ways.
+soak SECONDS="7200":
+    CMK_SOAK_SECONDS={{SECONDS}} cargo test --test it soak:: -- --nocapture
+
 # Format the code.
 fmt:
     cargo fmt --all

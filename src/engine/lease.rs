@@ -104,6 +104,11 @@ impl Held {
         self.state.borrow().cancelled
     }
 
+    /// When the lease ends by the worker's own clock, as far as it was renewed.
+    pub fn ends(&self) -> Instant {
+        self.state.borrow().ends
+    }
+
     /// How long ago the claim was asked for.
     pub fn age(&self) -> Duration {
         self.given.elapsed()

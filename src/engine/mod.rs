@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod turn;
 pub mod worker;
 
+pub use lease::Held;
 pub use ledger::Ledger;
 pub use turn::{StandIn, StandInStep, TurnEnd};
 pub use worker::{Worker, WorkerSettings};

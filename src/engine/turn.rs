@@ -89,6 +89,8 @@ pub struct StandInStep<'s> {
     pub looks: u32,
     /// To be asked before every change, as the steps' own code does.
     pub gate: &'s dyn ActGate,
+    /// The lease it runs under.
+    pub held: &'s Held,
 }
 
 /// What a run of one step came to.
@@ -278,7 +280,8 @@ impl Turn<'_> {
         let run = async {
             match self.stand_in {
                 Some(stand_in) => {
-                    stand_in(StandInStep { name: &step.planned.name, looks: step.looks, gate: &gate }).await
+                    let (name, looks, held) = (step.planned.name.as_str(), step.looks, self.held);
+                    stand_in(StandInStep { name, looks, gate: &gate, held }).await
                 }
                 None => steps::run(&step.planned.spec, &cx, after).await,
             }

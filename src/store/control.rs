@@ -2,6 +2,9 @@
 //!
 //! What belongs here: the two marks and what they do at once. What does not: stopping a running worker, which looks at
 //! the mark itself.
+//!
+//! Transactions that change nothing are rolled back by name: one that is only dropped keeps its lock for a moment, in
+//! which a claim would pass the job over.
 
 use serde_json::json;
 use sqlx::types::Json;
@@ -46,12 +49,18 @@ impl Store {
     pub async fn request_cancel(&self, id: JobId, by: &str) -> Result<CancelOutcome, StoreError> {
         let mut tx = self.pool.begin().await?;
         let Some((state, marked, steps)) = lock_run(&mut tx, id).await? else {
-            drop(tx);
+            tx.rollback().await?;
             return Ok(self.get_mark(id).await?.map_or(CancelOutcome::NotFound, |m| CancelOutcome::Ended(m.state)));
         };
-        let mut events = vec![NewEvent::of_job(EventKind::JobCancelRequested, json!({ "requestedBy": by }))];
+        // Told once per run: a job that its worker let wait meanwhile has the mark already.
+        let mut events = Vec::with_capacity(2);
+        if !marked {
+            events.push(NewEvent::of_job(EventKind::JobCancelRequested, json!({ "requestedBy": by })));
+        }
         if state == JobState::Running {
-            if !marked {
+            if marked {
+                tx.rollback().await?;
+            } else {
                 self.mark_cancelled(&mut tx, id, &events).await?;
                 tx.commit().await?;
             }
@@ -87,7 +96,7 @@ impl Store {
         let (seq, now): (i64, OffsetDateTime) = sqlx::query_as(
             "with gone as (delete from job_runs where job_id = $1 returning *)
              update jobs j set state = 'cancelled', finished_at = coalesce($2, now()), updated_at = coalesce($2, now()),
-                    cancel_requested_at = coalesce($2, now()), facts = gone.facts, steps = $3,
+                    cancel_requested_at = coalesce(gone.cancel_requested_at, $2, now()), facts = gone.facts, steps = $3,
                     steps_done = gone.steps_done, claim_no = gone.claim_no, event_seq = gone.event_seq + $4,
                     version = gone.version + 1
              from gone where j.id = gone.job_id returning j.event_seq, j.updated_at",
@@ -111,9 +120,12 @@ impl Store {
         .bind(id.0)
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((failed, Json(steps))) = row else { return Ok(RetryOutcome::NotFound) };
+        let Some((failed, Json(steps))) = row else {
+            tx.rollback().await?;
+            return Ok(RetryOutcome::NotFound);
+        };
         if !failed {
-            drop(tx);
+            tx.rollback().await?;
             return Ok(self.get_mark(id).await?.map_or(RetryOutcome::NotFound, |m| RetryOutcome::NotFailed(m.state)));
         }
         let steps: Vec<_> = steps.into_iter().map(StoredStep::again).collect();
@@ -133,7 +145,7 @@ impl Store {
         let (seq, now) = match queued {
             Ok(row) => row,
             Err(sqlx::Error::Database(e)) if e.constraint() == Some("jobs_one_unfinished_per_target") => {
-                drop(tx);
+                tx.rollback().await?;
                 return self.busy_target_of(id).await;
             }
             Err(error) => return Err(error.into()),

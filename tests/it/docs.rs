@@ -5,6 +5,7 @@
 mod absences;
 mod links;
 mod numbers;
+mod reliability;
 mod role;
 mod tables;
 

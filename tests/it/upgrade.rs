@@ -3,14 +3,14 @@
 use cmk::clock::Clock;
 use cmk::domain::ids::JobId;
 use cmk::domain::job::{JobState, StepState};
-use cmk::store::{MIGRATIONS, Store};
+use cmk::store::{JobFilter, MIGRATIONS, MigrationState, Store};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::migrate::Migrate;
 use uuid::Uuid;
 
 use crate::support::database::TestDatabase;
-use crate::support::world::{migrate, parse};
+use crate::support::world::{World, migrate, parse};
 
 /// Brings a database back to the schema of the first migration.
 async fn first_schema(pool: &PgPool) {
@@ -91,4 +91,24 @@ async fn jobs_of_the_first_schema_go_on_where_they_were() {
     let due = store.claim_due_jobs("w", 10, std::time::Duration::from_secs(10)).await.expect("it answers");
     assert_eq!(due.len(), 2, "those that had not ended");
     assert!(due.iter().all(|c| c.job.claim_no == 4 && c.job.steps[1].planned.after.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn this_version_works_over_the_schema_of_the_next_one() {
+    // What a later version may do to a schema while this one runs on: add.
+    let world = World::instant().await;
+    for statement in [
+        "alter table jobs add column later text default 'x'",
+        "alter table job_runs add column later jsonb",
+        "alter table job_events add column later int not null default 1",
+        "create index later on jobs (later)",
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'later', true, '', 0)",
+    ] {
+        sqlx::query(statement).execute(&world.database.pool).await.expect("the schema can grow");
+    }
+    assert_eq!(world.store.check_health().await.expect("it answers").migrations, MigrationState::Ahead);
+    let job = world.succeed(&world.seed()).await;
+    assert_eq!(world.store.list_jobs(&JobFilter::default(), 10).await.expect("it answers").len(), 1);
+    assert!(!world.store.list_events(job.id, 0, 100).await.expect("it answers").is_empty());
 }

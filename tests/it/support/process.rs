@@ -80,6 +80,11 @@ impl Program {
         Self { child, said }
     }
 
+    /// Its process id while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Everything that it wrote so far, both streams.
     pub fn said(&self) -> String {
         self.said.borrow().clone()

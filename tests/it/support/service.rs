@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arm_schemas::Watch;
-use azure_sim::{Filter, Options, Propagation, Simulator, Throttling};
+use azure_sim::{Filter, Lag, Options, Propagation, Simulator, Throttling};
 use reqwest::Client;
 use serde_json::{Value, json};
 
@@ -49,7 +49,13 @@ pub enum Posted {
 impl Service {
     /// A cloud without lags and limits in which each call takes this long.
     pub async fn new(call: Duration) -> Self {
-        let (sim, schemas) = simulator(Options { propagation: Propagation::instant(), ..Options::default() }).await;
+        let (sim, schemas) = simulator(Options {
+            // Hourly, so that thousands of accounts do not each look at their key at every request.
+            propagation: Propagation { key_look: Lag::seconds(3600.0), ..Propagation::instant() },
+            journal_capacity: 1_000_000,
+            ..Options::default()
+        })
+        .await;
         sim.set_throttling(Throttling { enabled: false, ..Throttling::default() });
         let millis = u64::try_from(call.as_millis()).expect("a short time");
         if millis > 0 {
