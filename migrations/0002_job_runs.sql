@@ -81,6 +81,8 @@ alter table jobs
 -- statement that writes their job, and jobs are not deleted.
 alter table job_events drop constraint job_events_job_id_fkey;
 alter table idempotency_keys drop constraint idempotency_keys_job_id_fkey;
+drop index idempotency_keys_by_job, idempotency_keys_by_age;
+create index idempotency_keys_by_age on idempotency_keys using brin (created_at);
 
 create unique index jobs_one_unfinished_per_target on job_runs (target_key);
 create index job_runs_due on job_runs (run_after, job_id) where state in ('queued', 'waiting');

@@ -75,6 +75,13 @@ pub(super) async fn create_job(
 ) -> Result<Response, Problem> {
     let key = intake::idempotency_key(&headers)?;
     let key = key.map(|key| IdempotencyKey { caller: caller.name(), key, request_hash: intake::request_hash(&body) });
+    // Heard from before the job exists, so that nothing about it can be missed.
+    let wait = api.grant_wait(&headers);
+    if let (Some(key), None) = (&key, &wait)
+        && let Some(job) = api.replays.find(key)
+    {
+        return Ok(accepted(&api, &job, None, true));
+    }
     let Intake { request, descriptor, plan } = intake::read(&body)?;
     let new = NewJob {
         id: JobId::generate(),
@@ -85,15 +92,21 @@ pub(super) async fn create_job(
         plan: &plan,
         traceparent: context.traceparent.as_deref(),
     };
-    // Heard from before the job exists, so that nothing about it can be missed.
-    let wait = api.grant_wait(&headers);
     let (job, replayed) = match api.store.insert_job(&new, key.as_ref()).await? {
         Accepted::New(job) => {
             tracing::info!(job.id = %job.id, service = descriptor.slug, "job accepted");
             api.news.announce(job.id, true);
+            if let Some(key) = &key {
+                api.replays.remember(key, (*job).clone());
+            }
             (*job, false)
         }
-        Accepted::Replayed(job) => (*job, true),
+        Accepted::Replayed(job) => {
+            if let Some(key) = &key {
+                api.replays.remember(key, (*job).clone().as_accepted());
+            }
+            (*job, true)
+        }
         Accepted::KeyReused => return Err(Problem::new(Code::IdempotencyKeyReused)),
         Accepted::TargetBusy(running) => return Err(target_busy(running)),
     };
@@ -106,9 +119,14 @@ pub(super) async fn create_job(
         None if replayed => (job.as_accepted(), None),
         None => (job, None),
     };
-    // An ended job is answered with 200 only to those who waited for it: a repeated call gets the first answer again.
+    Ok(accepted(&api, &job, applied, replayed))
+}
+
+/// The answer of an accepting call. An ended job is answered with 200 only to those who waited for it: a repeated call gets
+/// the first answer again.
+fn accepted(api: &Api, job: &Job, applied: Option<u64>, replayed: bool) -> Response {
     let status = if job.state.is_final() && applied.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = api.job_response(&job, status);
+    let mut response = api.job_response(job, status);
     let headers = response.headers_mut();
     if let Ok(path) = HeaderValue::from_str(&job_path(job.id)) {
         headers.insert(header::LOCATION, path);
@@ -119,7 +137,7 @@ pub(super) async fn create_job(
     if replayed {
         headers.insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }
 
 /// The problem of a target that is busy with a job.

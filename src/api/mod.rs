@@ -20,6 +20,7 @@ mod layers;
 pub mod openapi;
 mod plans;
 mod problem;
+mod replays;
 mod router;
 mod services;
 mod stream;
@@ -101,6 +102,7 @@ struct Api {
     in_flight: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    replays: replays::Replays,
 }
 
 impl From<ApiState> for Api {
@@ -110,6 +112,7 @@ impl From<ApiState> for Api {
             in_flight: permits(state.settings.max_in_flight),
             waits: permits(state.settings.max_waits),
             streams: permits(state.settings.max_streams),
+            replays: replays::Replays::default(),
             store: state.store,
             news: state.news,
             shutdown: state.shutdown,

@@ -177,11 +177,11 @@ impl Turn<'_> {
                 for index in &ready {
                     ledger.start(*index, now);
                 }
-                self.record(ledger, Next::Running, &mut running).await?;
+                // Looking begins at once; the gate confirms the lease before anything is changed.
                 for index in ready {
-                    let run = self.run_step(job, ledger, index, crashed, closing);
-                    running.runs.push(run);
+                    running.runs.push(self.run_step(job, ledger, index, crashed, closing));
                 }
+                self.record(ledger, Next::Running, &mut running).await?;
             }
             if running.is_empty() {
                 return Ok(ending);

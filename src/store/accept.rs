@@ -133,9 +133,14 @@ impl Store {
             (0..).zip(&job.plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, step.clone())).collect();
         sqlx::query_scalar(
             "with t as (select coalesce($1::timestamptz, now()) as now),
+             -- A key that was used before is only read: a repeated request writes nothing and locks nothing.
+             had as (
+                 select 1 from idempotency_keys, t
+                 where caller = $2 and key = $3 and created_at >= t.now - make_interval(days => $6)
+             ),
              key as (
                  insert into idempotency_keys as k (caller, key, request_hash, job_id, created_at)
-                 select $2, $3, $4, $5, t.now from t where $3::text is not null
+                 select $2, $3, $4, $5, t.now from t where $3::text is not null and not exists (select from had)
                  on conflict (caller, key) do update
                      set request_hash = excluded.request_hash, job_id = excluded.job_id, created_at = excluded.created_at
                      where k.created_at < excluded.created_at - make_interval(days => $6)

@@ -94,7 +94,18 @@ impl Store {
         let options: PgConnectOptions = url.parse()?;
         let options = options
             .application_name("cmk")
-            .options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")])
+            .options([
+                ("statement_timeout", "10s"),
+                ("idle_in_transaction_session_timeout", "30s"),
+                // Every statement here finds few rows by key. The planner cannot know how many rows an array brings, and
+                // would hash whole tables for what may be one row.
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("random_page_cost", "1.1"),
+                // And planning costs more than they do.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("jit", "off"),
+            ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
         Ok(Self { pool: pool::Pool::open(options, max_connections), clock })
