@@ -58,8 +58,21 @@ pub struct Tally {
     pub stopped_by_lease: AtomicUsize,
     /// Changes that the gate stopped for another reason.
     pub stopped_otherwise: AtomicUsize,
+    /// Steps that the worker gave up in their middle: their lease had ended.
+    pub given_up: AtomicUsize,
     /// Changes that began when the lease had ended by the worker's own clock less half of the margin.
     pub past_own_clock: AtomicUsize,
+}
+
+/// Counts a step that is dropped before its end.
+struct Middle<'a>(Option<&'a Tally>);
+
+impl Drop for Middle<'_> {
+    fn drop(&mut self) {
+        if let Some(tally) = self.0 {
+            tally.given_up.fetch_add(1, SeqCst);
+        }
+    }
 }
 
 /// The races over one database.
@@ -87,7 +100,7 @@ impl Race {
     }
 
     /// A store with connections of its own that bear the name of their user.
-    fn store(&self, name: &str) -> Store {
+    pub fn store(&self, name: &str) -> Store {
         let options: PgConnectOptions = self.url.parse().expect("the launcher's address is well formed");
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
         Store::new(pool.connect_lazy_with(options.application_name(name)), Clock::System)
@@ -183,7 +196,12 @@ impl Race {
         let (race, store) = (self.clone(), store.clone());
         boxed(move |step| {
             let (race, store) = (race.clone(), store.clone());
-            Box::pin(async move { race.step(&store, step).await })
+            Box::pin(async move {
+                let mut middle = Middle(Some(&race.tally));
+                let outcome = race.step(&store, step).await;
+                middle.0 = None;
+                outcome
+            })
         })
     }
 
@@ -258,7 +276,7 @@ impl Race {
 }
 
 /// Lets a closure be taken for any lifetime of a step.
-fn boxed(run: impl for<'s> Fn(StandInStep<'s>) -> BoxFuture<'s, StepOutcome> + Send + Sync + 'static) -> StandIn {
+pub fn boxed(run: impl for<'s> Fn(StandInStep<'s>) -> BoxFuture<'s, StepOutcome> + Send + Sync + 'static) -> StandIn {
     Arc::new(run)
 }
 
