@@ -15,6 +15,10 @@ test *NAME:
 crash-points:
     CMK_CRASH_POINTS=all cargo test --test it -- crash_points --nocapture
 
+# Every service on every way that it allows, as a matrix; CMK_COVERAGE names some.
+coverage:
+    cargo test --test it services::coverage -- --nocapture
+
 # Three APIs and three workers, of which one of each is killed again and again, for two minutes.
 replicas:
     CMK_REPLICAS_SECONDS=120 cargo test --test it -- replicas --nocapture

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind};
-use crate::services::{CRYPTO_OFFICER, KEY_VAULT_ADMINISTRATOR, ServiceDescriptor};
+use crate::services::{CRYPTO_OFFICER, IdentityOn, KEY_VAULT_ADMINISTRATOR, ServiceDescriptor};
 use crate::steps::StepSpec;
 use crate::steps::spec::{
     AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, EnsureIdentity, EnsureKey, EnsureKeyStore,
@@ -80,7 +80,8 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
         access_timeout: request.access_timeout.clone(),
     }));
     specs.push(ensure_key(request));
-    if !own_identity && !creating {
+    let elsewhere = descriptor.identity_on == IdentityOn::Parent;
+    if request.identity.kind == IdentityKind::UserAssigned && (!creating || elsewhere) {
         specs.push(attach_identity(request, descriptor));
     }
     specs.push(configure_service(request, descriptor));
@@ -120,7 +121,7 @@ fn needs(spec: &StepSpec, own_identity: bool) -> &'static [&'static str] {
 
 fn check_target(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::CheckTarget(CheckTarget {
-        service: descriptor.slug.to_owned(),
+        service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         create_in: request.target.create.as_ref().map(|c| c.location.clone()),
         store: request.key_store.resource_id.clone(),
@@ -173,7 +174,7 @@ fn ensure_identity(request: &CmkRequest) -> Option<StepSpec> {
 
 fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::AttachIdentity(AttachIdentity {
-        service: descriptor.slug.to_owned(),
+        service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         identity_kind: request.identity.kind,
     })
@@ -194,18 +195,19 @@ fn ensure_key(request: &CmkRequest) -> StepSpec {
 
 fn configure_service(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::ConfigureService(ConfigureService {
-        service: descriptor.slug.to_owned(),
+        service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         create: request.target.create.clone(),
         identity_kind: request.identity.kind,
         version: request.key.version,
         access_timeout: request.access_timeout.clone(),
+        store: Some(request.key_store.resource_id.clone()),
     })
 }
 
 fn verify(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::Verify(Verify {
-        service: descriptor.slug.to_owned(),
+        service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         store: request.key_store.resource_id.clone(),
         identity_kind: request.identity.kind,

@@ -62,7 +62,7 @@ pub async fn accept(store: &Store, account: &str, in_turn: bool) -> anyhow::Resu
     let job = NewJob {
         id,
         kind: JobKind::Provision,
-        service: descriptor.slug,
+        service: &descriptor.slug,
         requested_by: "bench",
         request: &request,
         plan: &plan,

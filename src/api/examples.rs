@@ -153,7 +153,7 @@ pub(super) fn job_in(state: JobState) -> Job {
     let mut job = Job {
         id: JobId(JOB),
         kind: request.kind,
-        service: descriptor.slug.to_owned(),
+        service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         requested_by: super::caller::ANONYMOUS.to_owned(),
         labels: request.labels.clone(),

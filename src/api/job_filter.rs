@@ -75,8 +75,8 @@ pub(super) fn read(mut query: Query) -> Result<Wanted, Problem> {
             found.ok_or_else(|| one_of(JobKind::ALL.iter().map(|k| k.as_str())))
         }),
         service: query.take("service", |text| {
-            let found = services::find(text).map(|d| d.slug.to_owned());
-            found.ok_or_else(|| one_of(services::ALL.iter().map(|d| d.slug)))
+            let found = services::find(text).map(|d| d.slug.clone());
+            found.ok_or_else(|| one_of(services::ALL.iter().map(|d| d.slug.as_str())))
         }),
         target_key: query.take("target", |text| ArmId::parse(text).map(|id| id.normal()).map_err(|e| e.to_string())),
         requested_by: query.take("requestedBy", |text| Ok(text.to_owned())),

@@ -86,7 +86,7 @@ pub(super) async fn create_job(
     let new = NewJob {
         id: JobId::generate(),
         kind: request.kind,
-        service: descriptor.slug,
+        service: &descriptor.slug,
         requested_by: caller.name(),
         request: &request,
         plan: &plan,

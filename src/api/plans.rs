@@ -75,17 +75,16 @@ pub(super) async fn create_plan(JsonBody(body): JsonBody) -> Result<Json<PlanVie
 impl From<Intake> for PlanView {
     fn from(Intake { request, descriptor, plan }: Intake) -> Self {
         let steps: Vec<StepSummary> = plan.steps.iter().map(PlannedStep::summary).collect();
-        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
         Self {
-            service: descriptor.slug.to_owned(),
+            service: descriptor.slug.clone(),
             irreversible: steps
                 .iter()
                 .filter_map(|s| Some(IrreversibleView { step: s.name.clone(), what: s.irreversible.clone()? }))
                 .collect(),
             missing: missing(&request),
             steps,
-            notes: owned(descriptor.notes),
-            unverified: owned(descriptor.unverified),
+            notes: descriptor.notes.clone(),
+            unverified: descriptor.unverified.clone(),
             request,
         }
     }

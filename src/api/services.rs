@@ -82,10 +82,12 @@ pub(super) struct RoleView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = CreateDefaults)]
 pub(super) struct CreateDefaultsView {
-    /// The SKU's name.
-    sku: String,
-    /// The kind.
-    kind: String,
+    /// The SKU's name; absent where the type has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sku: Option<String>,
+    /// The kind; absent where the type has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
 }
 
 /// Every service.
@@ -106,7 +108,7 @@ pub(super) async fn list_services() -> Json<ServiceList> {
 
 /// The catalogue.
 pub(super) fn list() -> ServiceList {
-    ServiceList { items: ALL.iter().map(|d| ServiceView::from(*d)).collect() }
+    ServiceList { items: ALL.iter().map(ServiceView::from).collect() }
 }
 
 /// Get a service
@@ -123,32 +125,31 @@ pub(super) async fn get_service(Name(slug): Name) -> Result<Json<ServiceView>, P
 
 impl From<&ServiceDescriptor> for ServiceView {
     fn from(d: &ServiceDescriptor) -> Self {
-        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
         Self {
-            slug: d.slug.to_owned(),
-            display_name: d.display_name.to_owned(),
-            arm_type: d.arm_type.to_owned(),
-            api_version: d.api_version.to_owned(),
-            name_rule: d.name_rule.1.to_owned(),
+            slug: d.slug.clone(),
+            display_name: d.display_name.clone(),
+            arm_type: d.arm_type.clone(),
+            api_version: d.api_version.clone(),
+            name_rule: d.name_rule.words.clone(),
             changes_existing: d.changes_existing,
-            creates: !d.identity_kinds_at_creation.is_empty(),
-            identity_kinds: d.identity_kinds.to_vec(),
-            identity_kinds_at_creation: d.identity_kinds_at_creation.to_vec(),
-            key_types: d.key_types.to_vec(),
-            key_sizes: d.key_sizes.to_vec(),
-            key_versions: d.key_versions.to_vec(),
+            creates: d.create.is_some(),
+            identity_kinds: d.identity_kinds.clone(),
+            identity_kinds_at_creation: d.identity_kinds_at_creation.clone(),
+            key_types: d.key_types.clone(),
+            key_sizes: d.key_sizes.clone(),
+            key_versions: d.key_versions.clone(),
             managed_hsm: d.managed_hsm,
             same_region: d.same_region,
             needs_trusted_bypass: d.needs_trusted_bypass,
             reversible: d.reversible,
             role: RoleView { name: d.vault_role.name.clone().into_owned(), id: d.vault_role.id },
             create_defaults: CreateDefaultsView {
-                sku: d.create_defaults.0.to_owned(),
-                kind: d.create_defaults.1.to_owned(),
+                sku: d.create_defaults.sku.clone(),
+                kind: d.create_defaults.kind.clone(),
             },
-            reserved_properties: owned(d.reserved_properties),
-            notes: owned(d.notes),
-            unverified: owned(d.unverified),
+            reserved_properties: d.reserved_properties.clone(),
+            notes: d.notes.clone(),
+            unverified: d.unverified.clone(),
         }
     }
 }

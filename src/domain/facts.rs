@@ -106,11 +106,11 @@ pub struct KeyFact {
 pub struct Evidence {
     /// The target that was read back.
     pub target: String,
-    /// The key version that the service reports as in use.
+    /// The key version that the service reports as in use; where its type reports none, the reference that it reads back.
     pub key_id: String,
     /// Whether the service follows new versions of the key.
     pub follows_rotation: bool,
-    /// The identity that the service uses: a user-assigned identity's id, or `systemAssigned`.
+    /// The identity that the service uses: a user-assigned identity's id, `systemAssigned` or `platform`.
     pub identity: String,
     /// When the target was read back.
     #[serde(with = "time::serde::rfc3339")]

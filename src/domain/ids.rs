@@ -135,6 +135,18 @@ impl ArmId {
         self.resource_type.eq_ignore_ascii_case(resource_type)
     }
 
+    /// The resource that this one lies in; `None` for one that lies in a resource group.
+    pub fn parent(&self) -> Option<Self> {
+        let (above, _) = self.text.rsplit_once('/')?;
+        let (above, _) = above.rsplit_once('/')?;
+        (self.names.len() > 1).then(|| Self::parse(above).ok()).flatten()
+    }
+
+    /// A resource that lies in this one; `below` is `/type/name`.
+    pub fn child(&self, below: &str) -> Result<Self, ArmIdError> {
+        Self::parse(&format!("{}{below}", self.text))
+    }
+
     /// The last name: the resource's own.
     pub fn name(&self) -> &str {
         self.names.last().map_or("", String::as_str)
@@ -286,6 +298,8 @@ mod tests {
         let child = ArmId::parse(&format!("{STORAGE}/encryptionScopes/s1")).expect("a child id");
         assert_eq!(child.resource_type(), "Microsoft.Storage/storageAccounts/encryptionScopes");
         assert_eq!(child.name(), "s1");
+        assert_eq!((child.parent(), id.parent()), (Some(id.clone()), None));
+        assert_eq!(id.child("/encryptionScopes/s1").ok(), Some(child));
     }
 
     #[test]

@@ -27,10 +27,10 @@ pub fn check(request: &CmkRequest) -> (Option<&'static ServiceDescriptor>, Vec<F
 }
 
 fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &Faults) {
-    let name = descriptor.display_name;
+    let name = descriptor.display_name.as_str();
     let refuse = |pointer: &str, detail: String| faults.add(pointer, "not-allowed", detail);
-    let (is_name, rule) = descriptor.name_rule;
-    if !is_name(request.target.resource_id.name()) {
+    if !descriptor.is_name(request.target.resource_id.name()) {
+        let rule = &descriptor.name_rule.words;
         faults.add("/target/resourceId", "invalid-value", format!("the name of an {name} has {rule}"));
     }
     check_creation(request, descriptor, &refuse);
@@ -60,7 +60,7 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
 }
 
 fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
-    let name = descriptor.display_name;
+    let name = &descriptor.display_name;
     match &request.target.create {
         None if !descriptor.changes_existing => {
             refuse("/target/create", format!("an {name} takes its key only when it is created"));
@@ -69,8 +69,8 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
             refuse("/target/create", format!("an {name} is not created here; create it first, then set its key"));
         }
         Some(create) => {
-            for property in descriptor.reserved_properties {
-                if create.properties.contains_key(*property) {
+            for property in &descriptor.reserved_properties {
+                if create.properties.contains_key(property) {
                     let detail = "this property is set by the service, from the rest of the request".to_owned();
                     refuse(&format!("/target/create/properties/{property}"), detail);
                 }
@@ -82,7 +82,7 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
 
 fn check_identity(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
     let creating = request.target.create.is_some();
-    let allowed = if creating { descriptor.identity_kinds_at_creation } else { descriptor.identity_kinds };
+    let allowed = descriptor.identity_kinds_for(creating);
     if !allowed.is_empty() && !allowed.contains(&request.identity.kind) {
         let when = if creating { "that is created" } else { "that exists" };
         let words: Vec<String> = allowed.iter().map(|k| identity_word(*k).to_owned()).collect();
@@ -92,7 +92,7 @@ fn check_identity(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
 }
 
 fn check_key(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
-    let (key, name) = (&request.key, descriptor.display_name);
+    let (key, name) = (&request.key, &descriptor.display_name);
     if !descriptor.key_types.contains(&key.key_type) {
         let words: Vec<&str> = descriptor.key_types.iter().map(|t| t.as_str()).collect();
         refuse("/key/type", format!("an {name} takes: {}", words.join(", ")));

@@ -3,9 +3,9 @@
 //! What belongs here: the target's list of identities. What does not: which of them it uses for its key
 //! (`configure_service`).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::binding::{self, Seen, acted, bound_identity, busy, descriptor, late, not_found};
+use super::binding::{self, Seen, acted, bound_identity, busy, descriptor, holder_elsewhere, late, not_found};
 use super::spec::AttachIdentity;
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
@@ -13,7 +13,7 @@ use crate::azure::{AzureError, resources};
 use crate::domain::facts::{Facts, IdentityFact};
 use crate::domain::ids::PrincipalId;
 use crate::domain::request::IdentityKind;
-use crate::services::{BoundIdentity, ResourceState, has_identity, merged_identity};
+use crate::services::{BoundIdentity, Method, ResourceState, ServiceDescriptor, has_identity};
 
 impl Step for AttachIdentity {
     type Seen = Seen;
@@ -24,35 +24,45 @@ impl Step for AttachIdentity {
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        binding::look(cx, &self.service, &self.target).await
+        binding::look_at_holder(cx, &self.service, &self.target).await
     }
 
     fn decide(&self, seen: &Self::Seen, facts: &Facts) -> Decision<Self::Action> {
-        let Some(target) = &seen.target else { return Decision::Refuse(not_found(&self.target)) };
-        let identity = match bound_identity(self.identity_kind, facts) {
-            Ok(identity) => identity,
+        let found = descriptor(&self.service).and_then(|d| Ok((d, bound_identity(self.identity_kind, facts)?)));
+        let (descriptor, identity) = match found {
+            Ok(found) => found,
             Err(failure) => return Decision::Refuse(failure),
         };
-        let existing = target.get("identity");
-        if has_identity(existing, &identity) {
-            if identity == BoundIdentity::SystemAssigned && own_principal(target).is_none() {
+        let Some(holder) = &seen.target else {
+            let id = descriptor.identity_holder(&self.target);
+            return Decision::Refuse(not_found(&id.unwrap_or_else(|| self.target.clone())));
+        };
+        let existing = holder.get("identity");
+        if has_identity(existing, &identity) && self.is_primary(descriptor, holder, &identity) {
+            if identity == BoundIdentity::SystemAssigned && own_principal(holder).is_none() {
                 let text = format!("{} has its own identity, but does not say yet which", self.target.name());
                 return Decision::Wait(WaitReason::new("read-lag", text));
             }
             return Decision::Satisfied;
         }
-        if ResourceState::of(target) == ResourceState::Busy {
+        if descriptor.read_back.state.of(holder) == ResourceState::Busy {
             return Decision::Wait(busy(&self.target, seen.changed));
         }
         if seen.just_changed {
             return Decision::Wait(late(&self.target));
         }
-        Decision::Act(json!({ "identity": merged_identity(existing, &identity) }))
+        Decision::Act(descriptor.attach_body(&identity, &self.target, holder))
     }
 
     async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
-        let version = descriptor(&self.service)?.api_version;
-        Ok(acted(resources::patch(&cx.azure.arm, &cx.call, &self.target, version, &action).await?))
+        let descriptor = descriptor(&self.service)?;
+        let holder = holder_elsewhere(descriptor, &self.target)?.unwrap_or_else(|| self.target.clone());
+        let (arm, version) = (&cx.azure.arm, &descriptor.api_version);
+        let answer = match descriptor.attach.method {
+            Method::Patch => resources::patch(arm, &cx.call, &holder, version, &action).await?,
+            Method::Put | Method::MergePut => resources::put(arm, &cx.call, &holder, version, &action).await?,
+        };
+        Ok(acted(answer, true))
     }
 
     fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
@@ -68,7 +78,17 @@ impl Step for AttachIdentity {
     }
 }
 
-/// The principal of the target's own identity.
+impl AttachIdentity {
+    /// Whether the holder uses the identity by default, where the type has such a setting.
+    fn is_primary(&self, descriptor: &ServiceDescriptor, holder: &Value, identity: &BoundIdentity) -> bool {
+        let (Some(pointer), BoundIdentity::UserAssigned { id, .. }) = (&descriptor.attach.primary, identity) else {
+            return true;
+        };
+        holder.pointer(pointer).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(id.as_str()))
+    }
+}
+
+/// The principal of the holder's own identity.
 fn own_principal(target: &Value) -> Option<PrincipalId> {
     let id = target.pointer("/identity/principalId")?.as_str()?;
     id.parse().ok().map(PrincipalId)
@@ -78,6 +98,7 @@ fn own_principal(target: &Value) -> Option<PrincipalId> {
 mod tests {
     use super::*;
     use crate::steps::testing;
+    use serde_json::json;
     use uuid::Uuid;
 
     fn step(identity_kind: IdentityKind) -> AttachIdentity {
@@ -87,7 +108,7 @@ mod tests {
     fn target(state: &str, identity: Value) -> Seen {
         let mut account = testing::account(state, None);
         account["identity"] = identity;
-        Seen { target: Some(account), changed: false, just_changed: false }
+        Seen { target: Some(account), changed: false, just_changed: false, changes: 0 }
     }
 
     #[test]
@@ -108,7 +129,7 @@ mod tests {
             (SystemAssigned, target("Succeeded", own), "satisfied"),
             (SystemAssigned, target("Succeeded", unnamed), "wait read-lag"),
             (SystemAssigned, target("Succeeded", users), "act"),
-            (Platform, target("Succeeded", Value::Null), "refuse step-defect"),
+            (Platform, target("Succeeded", Value::Null), "satisfied"),
         ];
         for (kind, seen, want) in table {
             assert_eq!(testing::told(step(kind).decide(&seen, &testing::facts())), want, "{kind:?} {seen:?}");

@@ -14,7 +14,9 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::ids::{ArmId, KeyId, same_store_uri};
 use crate::domain::request::{IdentityKind, KeyVersion};
-use crate::services::{self, BoundIdentity, ReadBack, ServiceDescriptor};
+use crate::services::{
+    self, Binding, BoundIdentity, IdentityOn, ReadBack, ReadIdentity, ServiceDescriptor, merged_identity,
+};
 
 /// The descriptor that the plan was made with.
 pub(super) fn descriptor(slug: &str) -> Result<&'static ServiceDescriptor, Failure> {
@@ -24,33 +26,85 @@ pub(super) fn descriptor(slug: &str) -> Result<&'static ServiceDescriptor, Failu
 /// The target as a step that changes it finds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// Its body; `None` where it does not exist.
+    /// Its body; `None` where it does not exist. See [`read_target`].
     pub(super) target: Option<Value>,
     /// Whether the step changed it before, and no operation tells any more how that ended.
     pub(super) changed: bool,
     /// Whether that was so short a time ago that reads may be late.
     pub(super) just_changed: bool,
+    /// How many changes Azure has accepted for this step.
+    pub(super) changes: u32,
 }
 
 /// Looks at the target on behalf of a step that changes it.
 pub(super) async fn look(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Result<Seen, StepError> {
-    let target = read_target(cx, slug, target).await?.map(|answer| answer.body);
-    Ok(Seen { target, changed: cx.progress.is_some(), just_changed: cx.changed_within(READ_LAG) })
+    Ok(seen(cx, read_target(cx, slug, target).await?.map(|answer| answer.body)))
 }
 
-/// Reads the target.
+fn seen(cx: &StepContext<'_>, target: Option<Value>) -> Seen {
+    Seen {
+        target,
+        changed: cx.progress.is_some(),
+        just_changed: cx.changed_within(READ_LAG),
+        changes: cx.progress.map_or(0, |p| p.changes),
+    }
+}
+
+/// Looks at the holder of the target's identity, which is the target or what it lies in.
+pub(super) async fn look_at_holder(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Result<Seen, StepError> {
+    let descriptor = descriptor(slug)?;
+    let id = holder_elsewhere(descriptor, target)?.unwrap_or_else(|| target.clone());
+    let found = resources::get(&cx.azure.arm, &cx.call, &id, &descriptor.api_version).await?;
+    Ok(seen(cx, found.map(|answer| answer.body)))
+}
+
+/// Reads the target. Where its setting or the holder of its identity is a resource of its own, that one's body stands in
+/// the target's as `$setting` or `$holder`, and is absent where it does not exist.
 pub(super) async fn read_target(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Result<Option<Answer>, StepError> {
     let descriptor = descriptor(slug)?;
-    Ok(resources::get(&cx.azure.arm, &cx.call, target, descriptor.api_version).await?)
+    let read = async |id: &ArmId| resources::get(&cx.azure.arm, &cx.call, id, &descriptor.api_version).await;
+    let Some(mut answer) = read(target).await? else { return Ok(None) };
+    if let Some(at) = &descriptor.setting_at {
+        let setting = read(&below(target, at)?).await?;
+        answer.body["$setting"] = setting.map(|a| a.body).unwrap_or_default();
+    }
+    if let Some(holder) = holder_elsewhere(descriptor, target)? {
+        answer.body["$holder"] = read(&holder).await?.map(|a| a.body).unwrap_or_default();
+    }
+    Ok(Some(answer))
 }
 
-/// What an answer to a PUT or PATCH of the target means.
-pub(super) fn acted(answer: Answer) -> Acted<Seen> {
-    if answer.operation.is_some() || answer.status == 202 {
+/// The holder of the identity, where that is another resource than the target.
+pub(super) fn holder_elsewhere(descriptor: &ServiceDescriptor, target: &ArmId) -> Result<Option<ArmId>, Failure> {
+    if descriptor.identity_on == IdentityOn::Target {
+        return Ok(None);
+    }
+    let holder = descriptor.identity_holder(target);
+    holder.map(Some).ok_or_else(|| Failure::new(Code::StepDefect, format!("{target} lies in no other resource")))
+}
+
+/// A resource below the target.
+pub(super) fn below(target: &ArmId, at: &str) -> Result<ArmId, Failure> {
+    target.child(at).map_err(|_| Failure::new(Code::StepDefect, format!("{at} is no path below a resource")))
+}
+
+/// The body of the identity's holder in the target's.
+pub(super) fn holder<'t>(descriptor: &ServiceDescriptor, target: &'t Value) -> Option<&'t Value> {
+    match descriptor.identity_on {
+        IdentityOn::Target => Some(target),
+        IdentityOn::Parent => target.get("$holder").filter(|h| !h.is_null()),
+    }
+}
+
+/// What an answer to a PUT or PATCH of the target means. `whole`: the answer is all that a look would see.
+pub(super) fn acted(answer: Answer, whole: bool) -> Acted<Seen> {
+    if answer.operation.is_some() || answer.status == 202 || !whole {
         return Acted::Accepted { operation: answer.operation, retry_after: answer.retry_after };
     }
     match answer.body {
-        body @ Value::Object(_) => Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true }),
+        body @ Value::Object(_) => {
+            Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true, changes: 1 })
+        }
         _ => Acted::Done,
     }
 }
@@ -83,9 +137,7 @@ pub(super) fn bound_identity(kind: IdentityKind, facts: &Facts) -> Result<BoundI
             Ok(BoundIdentity::UserAssigned { id, client_id: fact.client_id })
         }
         IdentityKind::SystemAssigned => Ok(BoundIdentity::SystemAssigned),
-        IdentityKind::Platform => {
-            Err(Failure::new(Code::StepDefect, "a key with the Azure service's own principal is not supported yet"))
-        }
+        IdentityKind::Platform => Ok(BoundIdentity::Platform),
     }
 }
 
@@ -98,6 +150,8 @@ pub(super) struct Wanted {
     pub key_name: String,
     /// The version to pin; `None` follows the latest.
     pub version: Option<String>,
+    /// The version that was current when the key was looked at.
+    pub current: String,
     /// The identity.
     pub identity: BoundIdentity,
 }
@@ -107,12 +161,10 @@ impl Wanted {
     pub fn new(kind: IdentityKind, version: KeyVersion, facts: &Facts) -> Result<Self, Failure> {
         let store = facts.key_store.as_ref().ok_or_else(|| missing("key store"))?;
         let key = facts.key.as_ref().ok_or_else(|| missing("key"))?;
-        let version = match version {
-            KeyVersion::Latest => None,
-            KeyVersion::Pinned => Some(key.id.version.clone().ok_or_else(|| missing("key's version"))?),
-        };
+        let current = key.id.version.clone().ok_or_else(|| missing("key's version"))?;
+        let version = (version == KeyVersion::Pinned).then(|| current.clone());
         let identity = bound_identity(kind, facts)?;
-        Ok(Self { store_uri: store.uri.clone(), key_name: key.id.name.clone(), version, identity })
+        Ok(Self { store_uri: store.uri.clone(), key_name: key.id.name.clone(), version, current, identity })
     }
 
     /// Whether the target uses the key, whatever the version and the identity.
@@ -135,18 +187,39 @@ impl Wanted {
             }
             _ => {}
         }
-        let identity = match (&self.identity, read.identity.as_deref()) {
-            (BoundIdentity::UserAssigned { id, .. }, Some(other)) => other.eq_ignore_ascii_case(id.as_str()),
-            (BoundIdentity::SystemAssigned, None) => true,
+        let identity = match (&self.identity, &read.identity) {
+            (_, ReadIdentity::Attached)
+            | (BoundIdentity::SystemAssigned, ReadIdentity::Own)
+            | (BoundIdentity::Platform, ReadIdentity::Platform) => true,
+            (BoundIdentity::UserAssigned { id, .. }, ReadIdentity::Resource(other)) => {
+                other.eq_ignore_ascii_case(id.as_str())
+            }
+            (BoundIdentity::UserAssigned { client_id: Some(id), .. }, ReadIdentity::Client(other)) => {
+                other.eq_ignore_ascii_case(&id.0.to_string())
+            }
             _ => false,
         };
         if !identity {
             found.push(match &self.identity {
                 BoundIdentity::UserAssigned { id, .. } => format!("it does not use the identity {} for it", id.name()),
                 BoundIdentity::SystemAssigned => "it does not use its own identity for it".to_owned(),
+                BoundIdentity::Platform => "it does not use Azure's own principal for it".to_owned(),
             });
         }
         found
+    }
+
+    /// What a body is built from. `existing` is the holder's identity member: whatever it has stays attached.
+    pub fn binding(&self, descriptor: &ServiceDescriptor, store: &ArmId, existing: Option<&Value>) -> Binding {
+        Binding {
+            store_uri: self.store_uri.clone(),
+            store_id: store.clone(),
+            key_name: self.key_name.clone(),
+            key_version: self.version.clone(),
+            current_version: self.current.clone(),
+            identity: self.identity.clone(),
+            identity_member: merged_identity(existing, &self.identity, descriptor),
+        }
     }
 
     /// Whether `kid`, the key version that the target reports as in use, is of this key.
@@ -174,6 +247,7 @@ mod tests {
     use super::*;
     use crate::steps::testing;
     use serde_json::json;
+    use uuid::Uuid;
 
     fn answer(status: u16, body: Value) -> Answer {
         Answer { status, body, request_id: None, operation: None, retry_after: None }
@@ -181,10 +255,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_look_unless_azure_is_still_at_work() {
-        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true };
-        assert_eq!(acted(answer(200, json!({"a": 1}))), Acted::Seen(seen));
-        assert_eq!(acted(answer(200, Value::Null)), Acted::Done);
-        assert_eq!(acted(answer(202, Value::Null)), Acted::Accepted { operation: None, retry_after: None });
+        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true, changes: 1 };
+        let accepted = Acted::Accepted { operation: None, retry_after: None };
+        assert_eq!(acted(answer(200, json!({"a": 1})), true), Acted::Seen(seen));
+        assert_eq!(acted(answer(200, json!({"a": 1})), false), accepted);
+        assert_eq!(acted(answer(200, Value::Null), true), Acted::Done);
+        assert_eq!(acted(answer(202, Value::Null), true), accepted);
     }
 
     #[test]
@@ -201,19 +277,23 @@ mod tests {
         };
         assert_eq!(latest.differences(&good), Vec::<String>::new());
         let shouting = with(&|r| {
-            r.identity = r.identity.as_ref().map(|i| i.to_uppercase());
+            r.identity = ReadIdentity::Resource(testing::identity().as_str().to_uppercase());
             r.store_uri = Some("https://KV-1.vault.azure.net:443/".into());
         });
         assert_eq!(latest.differences(&shouting), Vec::<String>::new());
         assert_eq!(pinned.differences(&good).len(), 1);
         assert_eq!(own.differences(&good).len(), 1);
-        assert_eq!(own.differences(&with(&|r| r.identity = None)).len(), 0);
+        let client = with(&|r| r.identity = ReadIdentity::Client(Uuid::from_u128(3).to_string()));
+        assert_eq!(latest.differences(&client), Vec::<String>::new());
+        assert_eq!(own.differences(&with(&|r| r.identity = ReadIdentity::Own)).len(), 0);
         for bad in [
             with(&|r| r.customer_managed = false),
             with(&|r| r.store_uri = Some("https://kv-2.vault.azure.net".into())),
             with(&|r| r.key_name = Some("other".into())),
             with(&|r| r.pinned_version = Some(testing::VERSION.into())),
-            with(&|r| r.identity = None),
+            with(&|r| r.identity = ReadIdentity::Own),
+            with(&|r| r.identity = ReadIdentity::Platform),
+            with(&|r| r.identity = ReadIdentity::Client(Uuid::nil().to_string())),
         ] {
             assert_eq!(latest.differences(&bad).len(), 1, "{bad:?}");
         }
@@ -224,7 +304,6 @@ mod tests {
     fn a_plan_in_the_wrong_order_is_a_defect() {
         let failure = Wanted::new(IdentityKind::UserAssigned, KeyVersion::Latest, &Facts::default());
         assert_eq!(failure.map_err(|f| f.code), Err(Code::StepDefect));
-        assert!(bound_identity(IdentityKind::Platform, &testing::facts()).is_err());
     }
 
     #[test]

@@ -29,11 +29,11 @@ impl Step for CheckTarget {
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        let read_back = descriptor(&self.service)?.read_back;
+        let rule = &descriptor(&self.service)?.read_back;
         let answer = read_target(cx, &self.service, &self.target).await?;
         Ok(answer.map(|answer| Found {
             location: answer.body.get("location").and_then(Value::as_str).map(str::to_owned),
-            read: read_back(&answer.body),
+            read: rule.read(&answer.body),
         }))
     }
 
@@ -104,8 +104,8 @@ mod tests {
     }
 
     fn found(state: &str, key: Option<&str>) -> Option<Found> {
-        let read_back = descriptor("storage-account").expect("it is in the catalogue").read_back;
-        Some(Found { location: Some("UK South".into()), read: read_back(&testing::account(state, key)) })
+        let rule = &descriptor("storage-account").expect("it is in the catalogue").read_back;
+        Some(Found { location: Some("UK South".into()), read: rule.read(&testing::account(state, key)) })
     }
 
     #[test]

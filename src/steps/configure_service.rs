@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::binding::{self, Seen, Wanted, acted, busy, descriptor, late, not_found};
+use super::binding::{self, Seen, Wanted, acted, below, busy, descriptor, holder, late, not_found};
 use super::spec::ConfigureService;
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError};
@@ -14,15 +14,19 @@ use crate::azure::{AzureError, AzureErrorKind, resources};
 use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
-use crate::services::{Binding, ResourceState, ServiceDescriptor, merged_identity};
+use crate::domain::ids::ArmId;
+use crate::services::template::Words;
+use crate::services::{Binding, Method, ResourceState, ServiceDescriptor};
 
-/// One change of the target, with its body.
+/// One change of the target, or of a resource below it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// Create it.
-    Put(Value),
-    /// Change it in place.
-    Patch(Value),
+pub struct Change {
+    /// Below the target; empty for the target itself.
+    at: String,
+    /// How.
+    method: Method,
+    /// The body.
+    body: Value,
 }
 
 impl Step for ConfigureService {
@@ -52,12 +56,14 @@ impl Step for ConfigureService {
     }
 
     async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
-        let (arm, version) = (&cx.azure.arm, descriptor(&self.service)?.api_version);
-        let answer = match action {
-            Change::Put(body) => resources::put(arm, &cx.call, &self.target, version, &body).await?,
-            Change::Patch(body) => resources::patch(arm, &cx.call, &self.target, version, &body).await?,
+        let (arm, descriptor) = (&cx.azure.arm, descriptor(&self.service)?);
+        let (version, whole) = (&descriptor.api_version, descriptor.answers_whole() && action.at.is_empty());
+        let id = if action.at.is_empty() { self.target.clone() } else { below(&self.target, &action.at)? };
+        let answer = match action.method {
+            Method::Put | Method::MergePut => resources::put(arm, &cx.call, &id, version, &action.body).await?,
+            Method::Patch => resources::patch(arm, &cx.call, &id, version, &action.body).await?,
         };
-        Ok(acted(answer))
+        Ok(acted(answer, whole))
     }
 
     fn learn(&self, _seen: &Self::Seen, _facts: &mut Facts, _cx: &StepContext<'_>) {}
@@ -71,7 +77,7 @@ impl ConfigureService {
     fn judge(&self, target: &Value, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
         let name = self.target.name();
         let refuse = |code, message| Decision::Refuse(Failure::new(code, message));
-        let read = (descriptor.read_back)(target);
+        let read = descriptor.read_back.read(target);
         if read.state == ResourceState::Busy {
             return Decision::Wait(busy(&self.target, seen.changed));
         }
@@ -80,24 +86,58 @@ impl ConfigureService {
             let message = format!("{name} exists and does not use the key {}", wanted.key_name);
             return refuse(Code::TargetExists, message);
         }
-        let binding = || wanted.binding(target.get("identity"));
+        let existing = holder(descriptor, target).and_then(|h| h.get("identity"));
+        let change = || self.next_write(seen, target, descriptor, &wanted.binding(descriptor, &self.store(), existing));
         match read.state {
             ResourceState::Ready if wanted.differences(&read).is_empty() => Decision::Satisfied,
             ResourceState::Broken if seen.changed => {
                 refuse(Code::TargetNotReady, format!("{name} is in a failed provisioning state after the change"))
             }
-            ResourceState::Ready if seen.just_changed => Decision::Wait(late(&self.target)),
+            ResourceState::Ready if seen.just_changed && seen.changes >= descriptor.writes() => {
+                Decision::Wait(late(&self.target))
+            }
             // A broken resource is repaired by the same change again: Azure offers no other way but deleting it.
-            _ => Decision::Act(Change::Patch((descriptor.configure_body)(&binding()))),
+            _ => change(),
         }
+    }
+
+    /// The write that is next: the one after as many as Azure has accepted for this step, and the last one again where
+    /// all are accepted and the setting does not show it. Each is a PUT or PATCH that may be repeated without harm.
+    fn next_write(
+        &self,
+        seen: &Seen,
+        target: &Value,
+        descriptor: &ServiceDescriptor,
+        binding: &Binding,
+    ) -> Decision<Change> {
+        let count = descriptor.configure.len();
+        let next = usize::try_from(seen.changes).unwrap_or(usize::MAX) % count.max(1);
+        let Some(write) = descriptor.configure.get(next) else {
+            let message = format!("{} takes its key only when it is created", self.target.name());
+            return Decision::Refuse(Failure::new(Code::TargetExists, message));
+        };
+        let at = Words::new(binding, &self.target).fill(&write.at).unwrap_or_default();
+        let body = descriptor.write_body(write, binding, &self.target, target);
+        Decision::Act(Change { at, method: write.method, body })
     }
 
     fn judge_absent(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
         match &self.create {
             None => Decision::Refuse(not_found(&self.target)),
             Some(_) if seen.just_changed => Decision::Wait(late(&self.target)),
-            Some(create) => Decision::Act(Change::Put((descriptor.create_body)(&wanted.binding(None), create))),
+            Some(create) => {
+                let binding = wanted.binding(descriptor, &self.store(), None);
+                match descriptor.create_body(&binding, &self.target, create) {
+                    Some(body) => Decision::Act(Change { at: String::new(), method: Method::Put, body }),
+                    None => Decision::Refuse(not_found(&self.target)),
+                }
+            }
         }
+    }
+
+    /// Plans of version 2 do not name the store; no service of theirs has its id in a body.
+    fn store(&self) -> ArmId {
+        self.store.clone().unwrap_or_else(|| self.target.clone())
     }
 
     fn refusal(&self, error: &AzureError, moment: &Moment) -> Option<NotYet> {
@@ -111,19 +151,6 @@ impl ConfigureService {
                 Some(moment.firewall(timeout, Code::KeyStoreClosed, text))
             }
             _ => binding::identity_lag(error, moment, &self.target),
-        }
-    }
-}
-
-impl Wanted {
-    /// What a body is built from. `existing` is the target's identity member: whatever it has stays attached.
-    fn binding(&self, existing: Option<&Value>) -> Binding {
-        Binding {
-            store_uri: self.store_uri.clone(),
-            key_name: self.key_name.clone(),
-            key_version: self.version.clone(),
-            identity: self.identity.clone(),
-            identity_member: merged_identity(existing, &self.identity),
         }
     }
 }
@@ -152,22 +179,23 @@ mod tests {
             identity_kind: IdentityKind::UserAssigned,
             version,
             access_timeout: IsoDuration::parse("PT20M").expect("a duration"),
+            store: Some(testing::store()),
         }
     }
 
     fn seen(state: &str, key: Option<&str>) -> Seen {
-        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false }
+        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false, changes: 0 }
     }
 
     fn absent() -> Seen {
-        Seen { target: None, changed: false, just_changed: false }
+        Seen { target: None, changed: false, just_changed: false, changes: 0 }
     }
 
     /// A decision's name, and for a change also its method.
     fn told(step: &ConfigureService, seen: &Seen) -> String {
         match step.decide(seen, &testing::facts()) {
-            Decision::Act(Change::Put(_)) => "put".to_owned(),
-            Decision::Act(Change::Patch(_)) => "patch".to_owned(),
+            Decision::Act(Change { method: Method::Put, .. }) => "put".to_owned(),
+            Decision::Act(Change { method: Method::Patch, .. }) => "patch".to_owned(),
             other => testing::told(other),
         }
     }
@@ -176,7 +204,7 @@ mod tests {
     fn an_existing_target_is_changed_in_place_until_it_reads_back() {
         let step = step(false, KeyVersion::Latest);
         let changed = |seen: Seen| Seen { changed: true, ..seen };
-        let just = |seen: Seen| Seen { just_changed: true, ..changed(seen) };
+        let just = |seen: Seen| Seen { just_changed: true, changes: 1, ..changed(seen) };
         let table = [
             (absent(), "refuse target-not-found"),
             (seen("Succeeded", None), "patch"),
@@ -200,7 +228,7 @@ mod tests {
         let step = step(true, KeyVersion::Latest);
         let table = [
             (absent(), "put"),
-            (Seen { changed: true, just_changed: true, ..absent() }, "wait read-lag"),
+            (Seen { changed: true, just_changed: true, changes: 1, ..absent() }, "wait read-lag"),
             (Seen { changed: true, ..absent() }, "put"),
             (seen("Succeeded", None), "refuse target-exists"),
             (seen("Succeeded", Some("other")), "refuse target-exists"),
@@ -230,7 +258,7 @@ mod tests {
             target["properties"]["encryption"]["identity"]["userAssignedIdentity"] = json!(id);
             target["identity"]["userAssignedIdentities"] = json!({ id.as_str(): {} });
         }
-        let Decision::Act(Change::Patch(body)) = step(false, KeyVersion::Latest).decide(&other, &testing::facts())
+        let Decision::Act(Change { body, .. }) = step(false, KeyVersion::Latest).decide(&other, &testing::facts())
         else {
             panic!("the identity differs");
         };

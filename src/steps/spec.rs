@@ -194,6 +194,9 @@ pub struct ConfigureService {
     pub version: KeyVersion,
     /// How long a refusal because of the key means "not yet" after the grants.
     pub access_timeout: IsoDuration,
+    /// The key store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<ArmId>,
 }
 
 /// See [`StepSpec::Verify`].

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::binding::{Wanted, descriptor, read_target};
+use super::binding::{Wanted, descriptor, holder, read_target};
 use super::spec::Verify;
 use super::windows::{Moment, READ_LAG};
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
@@ -20,7 +20,9 @@ use crate::domain::codes::Code;
 use crate::domain::facts::{Evidence, Facts};
 use crate::domain::failure::Failure;
 use crate::domain::ids::KeyId;
-use crate::services::{ReadBack, ResourceState};
+use crate::domain::request::IdentityKind;
+use crate::services::rules::identity_word;
+use crate::services::{ReadBack, ResourceState, ServiceDescriptor, has_identity};
 
 /// How long the store may refuse our own read: access was seen already and can only flap.
 const FLAPPING: Duration = Duration::from_secs(300);
@@ -80,9 +82,11 @@ impl Step for Verify {
             Ok(found) => found,
             Err(failure) => return Decision::Refuse(failure),
         };
-        let read = seen.target.as_ref().map(descriptor.read_back);
+        let read = seen.target.as_ref().map(|target| descriptor.read_back.read(target));
         let mut differences = self.store_differences(seen);
-        differences.extend(self.target_differences(seen, read.as_ref(), &wanted));
+        let reports = descriptor.read_back.key_in_use.is_some();
+        differences.extend(self.target_differences(seen, read.as_ref(), &wanted, reports));
+        differences.extend(self.identity_differences(seen, descriptor, &wanted));
         let Some(first) = differences.first() else { return Decision::Satisfied };
         if seen.waited < READ_LAG {
             let text = format!("The read-back may be late: {first}");
@@ -96,15 +100,17 @@ impl Step for Verify {
     }
 
     fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
-        let read_back = descriptor(&self.service).ok().map(|d| d.read_back);
-        let Some(read) = read_back.zip(seen.target.as_ref()).map(|(read_back, target)| read_back(target)) else {
-            return;
-        };
+        let Some((descriptor, target)) = descriptor(&self.service).ok().zip(seen.target.as_ref()) else { return };
+        let read = descriptor.read_back.read(target);
+        let identity = facts.identity.as_ref();
         facts.evidence = Some(Evidence {
             target: self.target.as_str().to_owned(),
-            key_id: read.key_in_use.unwrap_or_default(),
+            key_id: read.key_in_use.clone().unwrap_or_else(|| reference(&read)),
             follows_rotation: read.pinned_version.is_none(),
-            identity: read.identity.unwrap_or_else(|| "systemAssigned".to_owned()),
+            identity: match identity.and_then(|i| i.resource_id.as_ref()) {
+                Some(id) if self.identity_kind == IdentityKind::UserAssigned => id.as_str().to_owned(),
+                _ => identity_word(self.identity_kind).to_owned(),
+            },
             verified_at: seen.at,
             azure_request_ids: seen.request_ids.clone(),
         });
@@ -144,7 +150,18 @@ impl Verify {
         found
     }
 
-    fn target_differences(&self, seen: &Seen, read: Option<&ReadBack>, wanted: &Wanted) -> Vec<String> {
+    /// An identity that the type does not name beside the key has to be attached.
+    fn identity_differences(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Vec<String> {
+        let holder = seen.target.as_ref().and_then(|target| holder(descriptor, target));
+        let attached = has_identity(holder.and_then(|h| h.get("identity")), &wanted.identity);
+        if seen.target.is_none() || attached {
+            return Vec::new();
+        }
+        vec![format!("{}: the identity is not attached to it", self.target.name())]
+    }
+
+    /// `reports`: the type reports the version in use. Where it does not, the reference is what there is to prove.
+    fn target_differences(&self, seen: &Seen, read: Option<&ReadBack>, wanted: &Wanted, reports: bool) -> Vec<String> {
         let name = self.target.name();
         let Some(read) = read else { return vec![format!("{name} does not exist")] };
         let mut found: Vec<String> = wanted.differences(read).iter().map(|d| format!("{name}: {d}")).collect();
@@ -153,6 +170,7 @@ impl Verify {
         }
         let in_use = read.key_in_use.as_deref().and_then(KeyId::parse);
         match in_use {
+            None if !reports => {}
             None => found.push(format!("{name} does not report a key in use yet")),
             Some(kid) if !wanted.is_in_use(&kid) => found.push(format!("{name} reports the key {kid} in use")),
             Some(kid) => {
@@ -167,12 +185,19 @@ impl Verify {
     }
 }
 
+/// The reference to the key as it was read.
+fn reference(read: &ReadBack) -> String {
+    let store = read.store_uri.as_deref().unwrap_or_default().trim_end_matches('/');
+    let version = read.pinned_version.as_deref().map(|v| format!("/{v}")).unwrap_or_default();
+    format!("{store}/keys/{}{version}", read.key_name.as_deref().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::azure::keys::KeyType;
     use crate::azure::vaults::{NetworkAcls, PublicAccess, VaultSku};
-    use crate::domain::request::{IdentityKind, KeyVersion};
+    use crate::domain::request::KeyVersion;
     use crate::services::CRYPTO_SERVICE_ENCRYPTION_USER;
     use crate::steps::testing;
     use serde_json::json;

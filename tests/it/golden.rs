@@ -90,6 +90,6 @@ fn golden_list_of_wire_strings() {
     section("steps", StepSpec::KINDS.to_vec());
     section("wait reasons", WAIT_CODES.to_vec());
     section("event kinds", EventKind::ALL.iter().map(|k| k.as_str()).collect());
-    section("services", services::ALL.iter().map(|d| d.slug).collect());
+    section("services", services::ALL.iter().map(|d| d.slug.as_str()).collect());
     check("wire-strings.txt", &(lines.join("\n") + "\n"));
 }

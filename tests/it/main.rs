@@ -22,6 +22,7 @@ mod propagation;
 mod rate_limits;
 mod readme;
 mod replicas;
+mod services;
 mod soak;
 mod sse;
 mod steps;

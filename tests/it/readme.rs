@@ -291,14 +291,14 @@ fn the_services_table_is_the_catalogue() {
         [] => "no".to_owned(),
         kinds => kinds.iter().map(|kind| rules::identity_word(*kind)).collect::<Vec<_>>().join(", "),
     };
-    let row = |d: &&ServiceDescriptor| {
+    let row = |d: &ServiceDescriptor| {
         let keys: Vec<&str> = d.key_types.iter().map(|t| t.as_str()).collect();
         let sizes: Vec<String> = d.key_sizes.iter().map(u16::to_string).collect();
         [
             format!("`{}`", d.slug),
             format!("`{}`", d.arm_type),
-            if d.changes_existing { kinds(d.identity_kinds) } else { "no".to_owned() },
-            kinds(d.identity_kinds_at_creation),
+            if d.changes_existing { kinds(&d.identity_kinds) } else { "no".to_owned() },
+            kinds(&d.identity_kinds_at_creation),
             format!("{}; {} bits", keys.join(", "), sizes.join(", ")),
             d.key_versions.iter().map(|v| version_word(*v)).collect::<Vec<_>>().join(", "),
         ]
@@ -317,11 +317,8 @@ fn version_word(version: KeyVersion) -> &'static str {
 #[test]
 fn the_limits_are_still_true() {
     let page = pages::read(PAGE);
-    assert_eq!(
-        page.contains("One Azure service so far, and one kind of job"),
-        services::ALL.len() + JobKind::ALL.len() == 2
-    );
-    for name in services::ALL.iter().map(|d| d.slug).chain(JobKind::ALL.iter().map(|k| k.as_str())) {
+    assert_eq!(page.contains("One kind of job so far"), JobKind::ALL.len() == 1);
+    for name in services::ALL.iter().map(|d| d.slug.as_str()).chain(JobKind::ALL.iter().map(|k| k.as_str())) {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }
 }

@@ -52,7 +52,7 @@ impl Jobs {
         let job = NewJob {
             id: JobId::generate(),
             kind: JobKind::Provision,
-            service: descriptor.slug,
+            service: &descriptor.slug,
             requested_by: "test",
             request: &request,
             plan: &plan,

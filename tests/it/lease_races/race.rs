@@ -293,7 +293,7 @@ async fn accept(store: &Store, number: usize) {
         // Numbered, so that what is drawn for a job depends on the seed alone.
         id: JobId(Uuid::from_u64_pair(0x0190_0000_0000_7000, 0x8000_0000_0000_0000 + number as u64)),
         kind: JobKind::Provision,
-        service: descriptor.slug,
+        service: &descriptor.slug,
         requested_by: "test",
         request: &request,
         plan: &plan,

@@ -164,7 +164,7 @@ impl World {
         let job = NewJob {
             id,
             kind: JobKind::Provision,
-            service: descriptor.slug,
+            service: &descriptor.slug,
             requested_by: "test",
             request: &request,
             plan: &plan,

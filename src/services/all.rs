@@ -1,0 +1,220 @@
+//! Every service: the files of `catalogue/`, read once.
+//!
+//! What belongs here: the list, a line each, and the tests that hold every file to the same rules. What does not: a word
+//! about any one service.
+
+use std::sync::LazyLock;
+
+use super::ServiceDescriptor;
+
+/// A file of the catalogue, which is part of the program.
+macro_rules! files {
+    ($($slug:literal),* $(,)?) => { &[$(($slug, include_str!(concat!("catalogue/", $slug, ".json")))),*] };
+}
+
+const FILES: &[(&str, &str)] = files![
+    "storage-account",
+    "storage-encryption-scope",
+    "cosmosdb-account",
+    "ai-services-account",
+    "ai-services-encryption-scope",
+    "sql-server-tde",
+    "sql-managed-instance-tde",
+    "sql-database-cmk",
+    "disk-encryption-set",
+    "postgresql-flexible-server",
+    "mysql-flexible-server",
+    "event-hubs-namespace",
+    "service-bus-namespace",
+    "container-registry",
+    "machine-learning-workspace",
+    "app-configuration-store",
+    "data-factory",
+    "automation-account",
+    "batch-account",
+    "data-explorer-cluster",
+    "log-analytics-cluster",
+    "synapse-workspace",
+    "recovery-services-vault",
+    "backup-vault",
+    "netapp-account",
+    "managed-redis",
+    "container-instances-group",
+    "fhir-service",
+    "dicom-service",
+    "load-testing",
+    "elastic-san-volume-group",
+    "fluid-relay",
+    "documentdb-mongo-cluster",
+    "dev-center",
+    "maps-account",
+    "cassandra-data-center",
+    "azure-vmware-private-cloud",
+    "data-box-job",
+    "device-update-account",
+    "health-bot",
+    "managed-lustre",
+    "hpc-cache",
+    "dell-powerscale",
+    "manufacturing-data-service",
+    "aks-kms-etcd",
+];
+
+/// Every descriptor, in the catalogue's order.
+pub static ALL: LazyLock<Vec<ServiceDescriptor>> = LazyLock::new(|| {
+    let read = |(slug, text): &(&str, &str)| match serde_json::from_str::<ServiceDescriptor>(text) {
+        Ok(descriptor) => descriptor,
+        Err(error) => unreachable!("catalogue/{slug}.json is read by a test: {error}"),
+    };
+    FILES.iter().map(read).collect()
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::ArmId;
+    use crate::domain::request::{IdentityKind, KeyVersion, TargetCreate};
+    use crate::services::{Binding, BoundIdentity, ReadIdentity, find, merged_identity, template};
+    use serde_json::{Map, Value, json};
+    use uuid::Uuid;
+
+    const VERSION: &str = "0123456789abcdef0123456789abcdef";
+
+    fn id(resource_type: &str, name: &str) -> ArmId {
+        ArmId::build(Uuid::nil(), "rg", resource_type, name).expect("an id")
+    }
+
+    /// A target of the descriptor's type, with every parent.
+    fn target(d: &ServiceDescriptor) -> ArmId {
+        let (namespace, types) = d.arm_type.split_once('/').expect("a namespace and a type");
+        let path: Vec<String> = types.split('/').map(|t| format!("{t}/name1")).collect();
+        ArmId::parse(&format!(
+            "/subscriptions/{}/resourceGroups/rg/providers/{namespace}/{}",
+            Uuid::nil(),
+            path.join("/")
+        ))
+        .expect("an id")
+    }
+
+    fn binding(d: &ServiceDescriptor, kind: IdentityKind, version: KeyVersion) -> Binding {
+        let identity = match kind {
+            IdentityKind::UserAssigned => BoundIdentity::UserAssigned {
+                id: id("Microsoft.ManagedIdentity/userAssignedIdentities", "a"),
+                client_id: Some(crate::domain::ids::ClientId(Uuid::from_u128(3))),
+            },
+            IdentityKind::SystemAssigned => BoundIdentity::SystemAssigned,
+            IdentityKind::Platform => BoundIdentity::Platform,
+        };
+        Binding {
+            store_uri: "https://kv1.vault.azure.net".into(),
+            store_id: id("Microsoft.KeyVault/vaults", "kv1"),
+            key_name: "k".into(),
+            key_version: (version == KeyVersion::Pinned).then(|| VERSION.to_owned()),
+            current_version: VERSION.into(),
+            identity_member: merged_identity(None, &identity, d),
+            identity,
+        }
+    }
+
+    #[test]
+    fn every_file_is_named_as_its_slug_and_slugs_are_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for ((file, _), d) in FILES.iter().zip(ALL.iter()) {
+            assert_eq!(*file, d.slug);
+            assert!(seen.insert(&d.slug), "{}", d.slug);
+            assert!(d.slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", d.slug);
+            assert!(find(&d.slug).is_some());
+        }
+        let held =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/services/catalogue")).expect("it is there");
+        assert_eq!(held.count(), FILES.len(), "every file of the catalogue is in the list");
+    }
+
+    #[test]
+    fn every_file_says_a_whole_way_to_the_key() {
+        for d in ALL.iter() {
+            assert_eq!(d.changes_existing, !d.configure.is_empty(), "{}", d.slug);
+            assert_eq!(d.changes_existing, !d.identity_kinds.is_empty(), "{}", d.slug);
+            assert_eq!(d.create.is_some(), !d.identity_kinds_at_creation.is_empty(), "{}", d.slug);
+            assert!(d.changes_existing || d.create.is_some(), "{}", d.slug);
+            assert!(!d.key_types.is_empty() && !d.key_sizes.is_empty() && !d.key_versions.is_empty(), "{}", d.slug);
+            assert!(
+                d.configure.split_last().is_none_or(|(_, made)| made.iter().all(|w| !w.at.is_empty())),
+                "{}",
+                d.slug
+            );
+        }
+    }
+
+    #[test]
+    fn templates_use_words_that_exist() {
+        fn texts<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+            match value {
+                Value::String(text) => found.push(text),
+                Value::Array(items) => items.iter().for_each(|i| texts(i, found)),
+                Value::Object(members) => members.iter().for_each(|(name, v)| {
+                    found.push(name);
+                    texts(v, found);
+                }),
+                _ => {}
+            }
+        }
+        for d in ALL.iter() {
+            let bodies = d.configure.iter().map(|w| &w.body).chain(d.create.iter().map(|c| &c.body));
+            let mut found = Vec::new();
+            bodies.chain(d.attach.with.iter()).for_each(|body| texts(body, &mut found));
+            found.extend(d.configure.iter().map(|w| w.at.as_str()));
+            for text in found {
+                for word in text.split('{').skip(1) {
+                    let word = word.split('}').next().unwrap_or_default();
+                    assert!(template::WORDS.contains(&word), "{}: {text}", d.slug);
+                }
+                let known = ["$identity", "$version"].contains(&text);
+                assert!(known || !text.starts_with('$'), "{}: {text}", d.slug);
+            }
+        }
+    }
+
+    /// Bodies of the setting itself, so that what is sent can be read as what would be answered.
+    #[test]
+    fn what_is_configured_reads_back() {
+        for d in ALL.iter() {
+            for (creating, kinds) in [(false, &d.identity_kinds), (true, &d.identity_kinds_at_creation)] {
+                for (kind, version) in kinds.iter().flat_map(|k| d.key_versions.iter().map(move |v| (*k, *v))) {
+                    let (binding, target) = (binding(d, kind, version), target(d));
+                    let create = TargetCreate {
+                        location: "uksouth".into(),
+                        sku: None,
+                        kind: None,
+                        tags: Default::default(),
+                        properties: Map::new(),
+                    };
+                    let body = if creating {
+                        d.create_body(&binding, &target, &create).expect("creation is offered")
+                    } else {
+                        let last = d.configure.last().expect("a write");
+                        d.write_body(last, &binding, &target, &json!({}))
+                    };
+                    // A protector's body names the key through the resource that an earlier write made.
+                    if d.setting_at.is_some() {
+                        continue;
+                    }
+                    let read = d.read_back.read(&body);
+                    let case = format!("{} {kind:?} {version:?} creating={creating}: {read:?} {body}", d.slug);
+                    assert!(read.customer_managed, "{case}");
+                    assert_eq!(read.key_name.as_deref(), Some("k"), "{case}");
+                    assert_eq!(read.pinned_version.is_some(), version == KeyVersion::Pinned, "{case}");
+                    let store = read.store_uri.clone().expect("a store");
+                    assert!(crate::domain::ids::same_store_uri(&store, &binding.store_uri), "{case}");
+                    let fits = match (&read.identity, kind) {
+                        (ReadIdentity::Attached, _) => true,
+                        (ReadIdentity::Own, k) => k == IdentityKind::SystemAssigned,
+                        (ReadIdentity::Platform, k) => k == IdentityKind::Platform,
+                        (ReadIdentity::Resource(_) | ReadIdentity::Client(_), k) => k == IdentityKind::UserAssigned,
+                    };
+                    assert!(fits, "{case}");
+                }
+            }
+        }
+    }
+}

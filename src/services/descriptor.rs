@@ -1,0 +1,272 @@
+//! How one Azure service takes a customer-managed key, as data.
+//!
+//! What belongs here: the words that a file of the catalogue may use, and what they mean. What does not: a word about
+//! any one service; those are the files in `catalogue/`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::read_back::ReadBackRule;
+use super::roles::{self, Role};
+use crate::domain::ids::ArmId;
+use crate::domain::request::{IdentityKind, KeyType, KeyVersion};
+
+/// How one Azure service takes a customer-managed key. Read from a file of the catalogue.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceDescriptor {
+    /// The service's name in the API; never renamed.
+    pub slug: String,
+    /// The service's name in Azure's words.
+    pub display_name: String,
+    /// The ARM type of the target.
+    pub arm_type: String,
+    /// The api-version used for it.
+    pub api_version: String,
+    /// Identity kinds for a target that exists.
+    pub identity_kinds: Vec<IdentityKind>,
+    /// Identity kinds for a target that is created with its key in the first PUT; empty where creation is not offered.
+    pub identity_kinds_at_creation: Vec<IdentityKind>,
+    /// Whether a target that exists can be changed in place.
+    pub changes_existing: bool,
+    /// Key types the service takes.
+    pub key_types: Vec<KeyType>,
+    /// RSA sizes the service takes, in bits.
+    pub key_sizes: Vec<u16>,
+    /// Whether it takes a reference without a version, with one, or both.
+    pub key_versions: Vec<KeyVersion>,
+    /// Whether the key may live in a Managed HSM.
+    pub managed_hsm: bool,
+    /// Whether key store and target must be in one region.
+    pub same_region: bool,
+    /// Whether the service reaches a firewalled vault as a trusted Microsoft service, so that the bypass must be on.
+    pub needs_trusted_bypass: bool,
+    /// Whether the setting can be taken back to a Microsoft-managed key.
+    pub reversible: bool,
+    /// The role its identity needs on a Key Vault.
+    #[serde(deserialize_with = "roles::by_name")]
+    pub vault_role: Role,
+    /// What names are allowed.
+    pub name_rule: NameRule,
+    /// SKU and kind of a created target where the request names none.
+    #[serde(default)]
+    pub create_defaults: CreateDefaults,
+    /// Members of `properties` that a request may not set, because the service sets them or because they are secret.
+    #[serde(default)]
+    pub reserved_properties: Vec<String>,
+    /// Facts that Azure's documentation leaves open, in words.
+    #[serde(default)]
+    pub unverified: Vec<String>,
+    /// What a caller should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Which resource holds the identity that reads the key.
+    #[serde(default)]
+    pub identity_on: IdentityOn,
+    /// How the type spells an identity of both kinds: most take `SystemAssigned,UserAssigned`, some want a space in it.
+    #[serde(default)]
+    pub combined_identity: CombinedIdentity,
+    /// Whether the type takes user-assigned identities without its own beside them.
+    #[serde(default = "yes")]
+    pub user_assigned_alone: bool,
+    /// How the identity is attached to a target that exists.
+    #[serde(default)]
+    pub attach: Attach,
+    /// The writes that set the key of a target that exists, in order; the last one is the setting.
+    #[serde(default)]
+    pub configure: Vec<Write>,
+    /// The PUT that creates the target with the key.
+    #[serde(default)]
+    pub create: Option<Create>,
+    /// Where a setting that is a resource of its own lies below the target, for instance `/encryptionProtector/current`.
+    #[serde(default)]
+    pub setting_at: Option<String>,
+    /// Members that may be sent back in a PUT that is merged with what was read.
+    #[serde(default)]
+    pub put_members: PutMembers,
+    /// What a read of the target says about its key.
+    pub read_back: ReadBackRule,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// What names are allowed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRule {
+    /// The fewest characters.
+    pub min: usize,
+    /// The most characters.
+    pub max: usize,
+    /// Whether upper-case letters are allowed, beside lower-case ones and digits.
+    pub upper: bool,
+    /// What else is allowed.
+    pub also: String,
+    /// The rule in words.
+    pub words: String,
+}
+
+/// What a created target is where the request does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDefaults {
+    /// The SKU's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    /// The kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// Which resource holds the identity that reads the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityOn {
+    /// The target.
+    #[default]
+    Target,
+    /// The resource that the target lies in.
+    Parent,
+}
+
+/// How a type spells an identity of both kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CombinedIdentity {
+    /// Without a space.
+    #[default]
+    #[serde(rename = "SystemAssigned,UserAssigned")]
+    Tight,
+    /// With one.
+    #[serde(rename = "SystemAssigned, UserAssigned")]
+    Spaced,
+}
+
+impl CombinedIdentity {
+    /// Azure's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tight => "SystemAssigned,UserAssigned",
+            Self::Spaced => "SystemAssigned, UserAssigned",
+        }
+    }
+}
+
+/// How the identity is attached to a target that exists.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attach {
+    /// `patch`, or `merge-put` where a PATCH cannot carry an identity.
+    #[serde(default)]
+    pub method: Method,
+    /// What goes with the identity in the same body, as a template.
+    #[serde(default)]
+    pub with: Option<Value>,
+    /// Where the target names the user-assigned identity that it uses by default, when `with` sets that.
+    #[serde(default)]
+    pub primary: Option<String>,
+}
+
+/// How something is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The members that change.
+    #[default]
+    Patch,
+    /// The whole body.
+    Put,
+    /// The whole body: what was read, with the members that change.
+    MergePut,
+}
+
+/// One write on the way to the key.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    /// How.
+    pub method: Method,
+    /// Below the target, as a template; empty for the target itself. Every write but the last makes a resource there,
+    /// unless it exists.
+    #[serde(default)]
+    pub at: String,
+    /// The body, as a template.
+    pub body: Value,
+}
+
+/// The PUT that creates the target with the key.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// Properties that the request may set otherwise, as a template.
+    #[serde(default)]
+    pub defaults: Value,
+    /// The body, as a template; its `properties` are laid over those of the request.
+    pub body: Value,
+}
+
+/// Members that may be sent back in a PUT: the writable ones of the ARM type, to one level below `properties`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutMembers {
+    /// At the top.
+    #[serde(default)]
+    pub top: Vec<String>,
+    /// Within `properties`.
+    #[serde(default)]
+    pub properties: Vec<String>,
+}
+
+impl ServiceDescriptor {
+    /// Whether a target's name is allowed.
+    pub fn is_name(&self, name: &str) -> bool {
+        let rule = &self.name_rule;
+        let allowed = |c: char| {
+            c.is_ascii_lowercase()
+                || c.is_ascii_digit()
+                || (rule.upper && c.is_ascii_uppercase())
+                || rule.also.contains(c)
+        };
+        (rule.min..=rule.max).contains(&name.len()) && name.chars().all(allowed)
+    }
+
+    /// The resource that holds the identity.
+    pub fn identity_holder(&self, target: &ArmId) -> Option<ArmId> {
+        match self.identity_on {
+            IdentityOn::Target => Some(target.clone()),
+            IdentityOn::Parent => target.parent(),
+        }
+    }
+
+    /// Whether an answer about the target is all that a look at it would see.
+    pub fn answers_whole(&self) -> bool {
+        self.setting_at.is_none() && self.identity_on == IdentityOn::Target
+    }
+
+    /// How many writes set the key of a target that exists; one that is created takes one.
+    pub fn writes(&self) -> u32 {
+        u32::try_from(self.configure.len()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The identity kinds for this request's way.
+    pub fn identity_kinds_for(&self, creating: bool) -> &[IdentityKind] {
+        if creating { &self.identity_kinds_at_creation } else { &self.identity_kinds }
+    }
+
+    /// What may be sent back of a resource that was read.
+    pub fn sent_back(&self, resource: &Value) -> Value {
+        let keep = |value: &Value, names: &[String]| -> Map<String, Value> {
+            let members = value.as_object().into_iter().flatten();
+            members
+                .filter(|(name, v)| names.contains(name) && !v.is_null())
+                .map(|(n, v)| (n.clone(), v.clone()))
+                .collect()
+        };
+        let mut body = keep(resource, &self.put_members.top);
+        if let Some(properties) = resource.get("properties") {
+            body.insert("properties".into(), keep(properties, &self.put_members.properties).into());
+        }
+        body.into()
+    }
+}

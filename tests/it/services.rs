@@ -1,0 +1,231 @@
+//! Every service of the catalogue, on every way that it allows, as whole jobs against the simulator.
+//!
+//! What belongs here: the cells of the matrix and how a target comes to be that exists before its job. What does not:
+//! what a service takes; that is the catalogue's. `services/targets.json` holds the bodies of targets under a key of
+//! Microsoft, made from the published write shapes.
+//!
+//! A cell is a service, a target that exists or is created, a kind of identity, and a kind of reference to the key. The
+//! bodies that are sent and answered are held against Azure's published types where those are present (`World`).
+//! `CMK_COVERAGE` names the services to run, divided by commas; without it all run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use cmk::domain::job::JobState;
+use cmk::domain::request::{IdentityKind, KeyVersion};
+use cmk::services::rules::identity_word;
+use cmk::services::{ALL, IdentityOn, ServiceDescriptor};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::support::world::World;
+
+/// How a target comes to be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Target {
+    /// What it lies in, outermost first.
+    #[serde(default)]
+    before: Vec<Outer>,
+    /// Its body under a key of Microsoft.
+    #[serde(default)]
+    plain: Option<Value>,
+    /// What a request to create it has to say.
+    #[serde(default)]
+    create_properties: Map<String, Value>,
+}
+
+/// A resource that a target lies in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outer {
+    #[serde(rename = "type")]
+    resource_type: String,
+    body: Value,
+}
+
+/// One way to the key.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    creating: bool,
+    identity: IdentityKind,
+    version: KeyVersion,
+}
+
+impl Cell {
+    fn all(service: &ServiceDescriptor) -> Vec<Self> {
+        let mut cells = Vec::new();
+        for (creating, kinds) in [(false, &service.identity_kinds), (true, &service.identity_kinds_at_creation)] {
+            for identity in kinds {
+                cells.extend(service.key_versions.iter().map(|v| Self { creating, identity: *identity, version: *v }));
+            }
+        }
+        cells
+    }
+
+    fn name(self) -> String {
+        let version = if self.version == KeyVersion::Latest { "latest" } else { "pinned" };
+        let target = if self.creating { "created" } else { "existing" };
+        format!("{target}/{}/{version}", identity_word(self.identity))
+    }
+}
+
+fn targets() -> BTreeMap<String, Target> {
+    serde_json::from_str(include_str!("services/targets.json")).expect("the file is well formed")
+}
+
+/// The world of one service, in which each cell has a group of its own.
+struct Place {
+    world: World,
+    service: &'static ServiceDescriptor,
+    target: Target,
+}
+
+impl Place {
+    async fn new(service: &'static ServiceDescriptor) -> Self {
+        let target = targets().remove(&service.slug).unwrap_or_default();
+        Self { world: World::instant().await, service, target }
+    }
+
+    fn group(&self, n: usize) -> String {
+        format!("/subscriptions/{}/resourceGroups/rg-{n}", self.world.sim.subscription_id())
+    }
+
+    fn vault(&self, n: usize) -> String {
+        format!("{}/providers/Microsoft.KeyVault/vaults/kv-coverage-{n}", self.group(n))
+    }
+
+    /// The body of a resource, with its place in it.
+    fn placed(&self, n: usize, body: &Value) -> Value {
+        let text = body.to_string().replace("{groupPath}", &self.group(n)).replace("{vaultId}", &self.vault(n));
+        serde_json::from_str(&text.replace("{name}", "svctarget1")).expect("replacing words keeps it JSON")
+    }
+
+    /// The id of the target, or of the resource of this type that it lies in.
+    fn id(&self, n: usize, resource_type: &str) -> String {
+        let (namespace, types) = resource_type.split_once('/').expect("a namespace and a type");
+        let path: Vec<String> = types.split('/').map(|t| format!("{t}/svctarget1")).collect();
+        format!("{}/providers/{namespace}/{}", self.group(n), path.join("/"))
+    }
+
+    /// What there is before the job: a group, an open vault, and what the target lies in, or itself.
+    async fn arrange(&self, n: usize, cell: Cell) {
+        let (world, version) = (&self.world, &self.service.api_version);
+        world.put(&self.group(n), "2025-04-01", &json!({ "location": "uksouth" })).await;
+        let vault = json!({
+            "location": "uksouth",
+            "properties": {
+                "tenantId": world.sim.tenant_id(), "sku": { "family": "A", "name": "standard" },
+                "enableRbacAuthorization": true, "enablePurgeProtection": true,
+            },
+        });
+        world.put(&self.vault(n), "2023-07-01", &vault).await;
+        for outer in &self.target.before {
+            let path = self.id(n, &outer.resource_type);
+            world.put(&path, version, &self.placed(n, &outer.body)).await;
+            world.advance(Duration::from_secs(3600));
+        }
+        // A scope lies under the identity of an account that is under a key itself.
+        if self.service.identity_on == IdentityOn::Parent && self.service.slug.ends_with("-encryption-scope") {
+            let outer = self.target.before.last().expect("a scope lies in an account");
+            let mut body = self.request(n, cell);
+            body["target"] = json!({ "resourceId": self.id(n, &outer.resource_type) });
+            body["key"]["version"] = json!("latest");
+            world.succeed(&body).await;
+        }
+        let plain = self.target.plain.as_ref().filter(|_| !cell.creating);
+        if let Some(plain) = plain {
+            world.put(&self.id(n, &self.service.arm_type), version, &self.placed(n, plain)).await;
+            world.advance(Duration::from_secs(3600));
+        }
+    }
+
+    fn request(&self, n: usize, cell: Cell) -> Value {
+        let service = self.service;
+        let mut target = json!({ "resourceId": self.id(n, &service.arm_type) });
+        if cell.creating {
+            let properties = self.placed(n, &Value::Object(self.target.create_properties.clone()));
+            target["create"] = json!({ "location": "uksouth", "properties": properties });
+        }
+        let mut identity = json!({ "kind": identity_word(cell.identity) });
+        if cell.identity == IdentityKind::UserAssigned {
+            let id = format!("{}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id-1", self.group(n));
+            identity["resourceId"] = json!(id);
+            identity["create"] = json!({ "location": "uksouth" });
+        }
+        json!({
+            "target": target,
+            "keyStore": { "resourceId": self.vault(n) },
+            "key": {
+                "name": "k1", "type": "RSA", "size": service.key_sizes.first(),
+                "version": if cell.version == KeyVersion::Latest { "latest" } else { "pinned" },
+            },
+            "identity": identity,
+        })
+    }
+
+    /// Runs the job of a cell and says what is wrong with its end.
+    async fn run(&self, n: usize, cell: Cell) -> Result<(), String> {
+        self.arrange(n, cell).await;
+        let body = self.request(n, cell);
+        let job = self.world.provision(&body).await;
+        if job.state != JobState::Succeeded {
+            let step = job
+                .steps
+                .iter()
+                .find(|s| s.finished_at.is_none() && s.started_at.is_some())
+                .map(|s| s.planned.name.clone());
+            return Err(format!("{:?} at {step:?}: {:?}", job.state, job.failure));
+        }
+        let evidence = job.facts.evidence.ok_or("it succeeded without evidence")?;
+        if !evidence.key_id.contains("/keys/k1") || evidence.follows_rotation != (cell.version == KeyVersion::Latest) {
+            return Err(format!("the evidence is of something else: {evidence:?}"));
+        }
+        let before = self.world.changes().len();
+        let again = self.world.provision(&body).await;
+        let more: Vec<_> = self.world.changes().into_iter().skip(before).collect();
+        match (again.state, more.is_empty()) {
+            (JobState::Succeeded, true) => Ok(()),
+            (state, _) => Err(format!("a second run ended as {state:?} and changed {more:?}: {:?}", again.failure)),
+        }
+    }
+}
+
+/// The outcomes of a service's cells. Each runs on a thread of its own, so that a panic is that cell's failure.
+fn outcomes(service: &'static ServiceDescriptor) -> Vec<(Cell, Result<(), String>)> {
+    let run = |n: usize, cell: Cell| {
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.expect("a runtime can be made");
+            runtime.block_on(async move { Place::new(service).await.run(n, cell).await })
+        });
+        thread.join().unwrap_or_else(|panic| Err(format!("panic: {:?}", panic.downcast_ref::<String>())))
+    };
+    Cell::all(service).into_iter().enumerate().map(|(n, cell)| (cell, run(n, cell))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn coverage_every_allowed_cell_succeeds() {
+    let named = std::env::var("CMK_COVERAGE").ok();
+    let wanted = |slug: &str| named.as_deref().is_none_or(|names| names.split(',').any(|n| n == slug));
+    let services: Vec<&'static ServiceDescriptor> = ALL.iter().filter(|d| wanted(&d.slug)).collect();
+    let row = |d: &'static ServiceDescriptor| async move {
+        (d, tokio::task::spawn_blocking(move || outcomes(d)).await.expect("a cell's panic is caught"))
+    };
+    let rows = futures::stream::iter(services).map(row).buffered(4);
+    let (mut text, mut passed, mut failed) = (String::new(), 0, 0);
+    for (service, cells) in rows.collect::<Vec<_>>().await {
+        let _ = writeln!(text, "{}", service.slug);
+        for (cell, outcome) in cells {
+            match outcome {
+                Ok(()) => passed += 1,
+                Err(_) => failed += 1,
+            }
+            let _ = writeln!(text, "  {:<32} {}", cell.name(), outcome.err().unwrap_or_else(|| "ok".to_owned()));
+        }
+    }
+    println!("{text}{passed} passed, {failed} failed");
+    assert!(passed > 0 && failed == 0, "{failed} cells of the matrix failed");
+}
