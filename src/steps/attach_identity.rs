@@ -108,7 +108,7 @@ mod tests {
     fn target(state: &str, identity: Value) -> Seen {
         let mut account = testing::account(state, None);
         account["identity"] = identity;
-        Seen { target: Some(account), changed: false, just_changed: false, changes: 0 }
+        Seen { target: Some(account), changed: false, just_changed: false, changes: 0, made: 0 }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Seen {
     pub(super) just_changed: bool,
     /// How many changes Azure has accepted for this step.
     pub(super) changes: u32,
+    /// How many of the resources exist that are made on the way to the setting.
+    pub(super) made: usize,
 }
 
 /// Looks at the target on behalf of a step that changes it.
@@ -47,6 +49,7 @@ fn seen(cx: &StepContext<'_>, target: Option<Value>) -> Seen {
         changed: cx.progress.is_some(),
         just_changed: cx.changed_within(READ_LAG),
         changes: cx.progress.map_or(0, |p| p.changes),
+        made: 0,
     }
 }
 
@@ -103,7 +106,7 @@ pub(super) fn acted(answer: Answer, whole: bool) -> Acted<Seen> {
     }
     match answer.body {
         body @ Value::Object(_) => {
-            Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true, changes: 1 })
+            Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true, changes: 1, made: 0 })
         }
         _ => Acted::Done,
     }
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_look_unless_azure_is_still_at_work() {
-        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true, changes: 1 };
+        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true, changes: 1, made: 0 };
         let accepted = Acted::Accepted { operation: None, retry_after: None };
         assert_eq!(acted(answer(200, json!({"a": 1})), true), Acted::Seen(seen));
         assert_eq!(acted(answer(200, json!({"a": 1})), false), accepted);

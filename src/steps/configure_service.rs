@@ -16,7 +16,7 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::ids::ArmId;
 use crate::services::template::Words;
-use crate::services::{Binding, Method, ResourceState, ServiceDescriptor};
+use crate::services::{Binding, Method, ResourceState, ServiceDescriptor, Write};
 
 /// One change of the target, or of a resource below it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,23 @@ impl Step for ConfigureService {
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        binding::look(cx, &self.service, &self.target).await
+        let seen = binding::look(cx, &self.service, &self.target).await?;
+        let descriptor = descriptor(&self.service)?;
+        let on_the_way = descriptor.configure.split_last().map_or(&[][..], |(_, made)| made);
+        if on_the_way.is_empty() || self.create.is_some() {
+            return Ok(seen);
+        }
+        let wanted = Wanted::new(self.identity_kind, self.version, cx.facts)?;
+        let binding = wanted.binding(descriptor, &self.store(), None);
+        let mut made = 0;
+        for write in on_the_way {
+            let id = below(&self.target, &self.place(write, &binding))?;
+            if resources::get(&cx.azure.arm, &cx.call, &id, &descriptor.api_version).await?.is_none() {
+                break;
+            }
+            made += 1;
+        }
+        Ok(Seen { made, ..seen })
     }
 
     fn decide(&self, seen: &Self::Seen, facts: &Facts) -> Decision<Self::Action> {
@@ -101,8 +117,7 @@ impl ConfigureService {
         }
     }
 
-    /// The write that is next: the one after as many as Azure has accepted for this step, and the last one again where
-    /// all are accepted and the setting does not show it. Each is a PUT or PATCH that may be repeated without harm.
+    /// The write that is next: what is missing on the way to the setting, then the setting.
     fn next_write(
         &self,
         seen: &Seen,
@@ -110,13 +125,11 @@ impl ConfigureService {
         descriptor: &ServiceDescriptor,
         binding: &Binding,
     ) -> Decision<Change> {
-        let count = descriptor.configure.len();
-        let next = usize::try_from(seen.changes).unwrap_or(usize::MAX) % count.max(1);
-        let Some(write) = descriptor.configure.get(next) else {
+        let Some(write) = descriptor.configure.get(seen.made) else {
             let message = format!("{} takes its key only when it is created", self.target.name());
             return Decision::Refuse(Failure::new(Code::TargetExists, message));
         };
-        let at = Words::new(binding, &self.target).fill(&write.at).unwrap_or_default();
+        let at = self.place(write, binding);
         let body = descriptor.write_body(write, binding, &self.target, target);
         Decision::Act(Change { at, method: write.method, body })
     }
@@ -133,6 +146,11 @@ impl ConfigureService {
                 }
             }
         }
+    }
+
+    /// Where a write goes, below the target.
+    fn place(&self, write: &Write, binding: &Binding) -> String {
+        Words::new(binding, &self.target).fill(&write.at).unwrap_or_default()
     }
 
     /// Plans of version 2 do not name the store; no service of theirs has its id in a body.
@@ -184,11 +202,11 @@ mod tests {
     }
 
     fn seen(state: &str, key: Option<&str>) -> Seen {
-        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false, changes: 0 }
+        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false, changes: 0, made: 0 }
     }
 
     fn absent() -> Seen {
-        Seen { target: None, changed: false, just_changed: false, changes: 0 }
+        Seen { target: None, changed: false, just_changed: false, changes: 0, made: 0 }
     }
 
     /// A decision's name, and for a change also its method.

@@ -8,12 +8,17 @@
 //! bodies that are sent and answered are held against Azure's published types where those are present (`World`).
 //! `CMK_COVERAGE` names the services to run, divided by commas; without it all run.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cmk::domain::job::JobState;
 use cmk::domain::request::{IdentityKind, KeyVersion};
+use cmk::engine::crash::{CrashPoint, CrashPoints};
 use cmk::services::rules::identity_word;
 use cmk::services::{ALL, IdentityOn, ServiceDescriptor};
 use futures::StreamExt;
@@ -100,13 +105,13 @@ impl Place {
     /// The body of a resource, with its place in it.
     fn placed(&self, n: usize, body: &Value) -> Value {
         let text = body.to_string().replace("{groupPath}", &self.group(n)).replace("{vaultId}", &self.vault(n));
-        serde_json::from_str(&text.replace("{name}", "svctarget1")).expect("replacing words keeps it JSON")
+        serde_json::from_str(&text.replace("{name}", &format!("svctarget{n}"))).expect("replacing words keeps it JSON")
     }
 
     /// The id of the target, or of the resource of this type that it lies in.
     fn id(&self, n: usize, resource_type: &str) -> String {
         let (namespace, types) = resource_type.split_once('/').expect("a namespace and a type");
-        let path: Vec<String> = types.split('/').map(|t| format!("{t}/svctarget1")).collect();
+        let path: Vec<String> = types.split('/').map(|t| format!("{t}/svctarget{n}")).collect();
         format!("{}/providers/{namespace}/{}", self.group(n), path.join("/"))
     }
 
@@ -183,14 +188,106 @@ impl Place {
         if !evidence.key_id.contains("/keys/k1") || evidence.follows_rotation != (cell.version == KeyVersion::Latest) {
             return Err(format!("the evidence is of something else: {evidence:?}"));
         }
+        self.changes_nothing_more(&body).await
+    }
+
+    /// The same job again finds everything done.
+    async fn changes_nothing_more(&self, body: &Value) -> Result<(), String> {
         let before = self.world.changes().len();
-        let again = self.world.provision(&body).await;
+        let again = self.world.provision(body).await;
         let more: Vec<_> = self.world.changes().into_iter().skip(before).collect();
         match (again.state, more.is_empty()) {
             (JobState::Succeeded, true) => Ok(()),
             (state, _) => Err(format!("a second run ended as {state:?} and changed {more:?}: {:?}", again.failure)),
         }
     }
+}
+
+impl Place {
+    /// Runs the job of a cell, its worker dying at a point of a step if one is given; another worker takes over. Answers
+    /// what was changed on the way, without what differs from run to run.
+    async fn changes_of(
+        &self,
+        n: usize,
+        cell: Cell,
+        cut: Option<(&'static str, CrashPoint)>,
+    ) -> Result<Vec<String>, String> {
+        self.arrange(n, cell).await;
+        let (crashed, before) = (Arc::new(AtomicBool::new(false)), self.world.changes().len());
+        let once = Arc::clone(&crashed);
+        let points: CrashPoints = Arc::new(move |at, p| {
+            cut == cut.filter(|c| *c == (at, p)) && cut.is_some() && !once.swap(true, Ordering::SeqCst)
+        });
+        let body = self.request(n, cell);
+        let id = self.world.submit(&body).await;
+        let job = self.world.run_to_end(&self.world.worker().with_crash_points(points), id).await;
+        if job.state != JobState::Succeeded {
+            return Err(format!("{:?} {:?}", job.state, job.failure));
+        }
+        let planned = |step: &str| job.steps.iter().any(|s| s.planned.name == step);
+        if let Some((step, CrashPoint::BeforeRecord)) = cut
+            && planned(step) != crashed.load(Ordering::SeqCst)
+        {
+            return Err("it was never cut off".to_owned());
+        }
+        let same = |change: String| {
+            let cut = ["/roleAssignments/", "_k1_"].iter().filter_map(|word| change.find(word)).min();
+            let change = &change[..cut.unwrap_or(change.len())];
+            ["rg-", "svctarget", "kv-coverage-"]
+                .iter()
+                .fold(change.to_owned(), |c, word| c.replace(&format!("{word}{n}"), word))
+        };
+        let mut changes: Vec<_> = self.world.changes().into_iter().skip(before).map(same).collect();
+        changes.sort();
+        self.changes_nothing_more(&body).await?;
+        Ok(changes)
+    }
+}
+
+/// The steps that are a service's own; the others are the same for all, and `crash` cuts them off.
+const OWN_STEPS: [&str; 2] = ["attach-identity", "configure-service"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_in_a_services_own_steps_leaves_what_an_undisturbed_one_leaves() {
+    let rows = futures::stream::iter(services()).map(|d| async move {
+        let run = tokio::task::spawn_blocking(move || cut_off(d));
+        run.await.expect("it does not panic")
+    });
+    let outcomes: Vec<Vec<String>> = rows.buffered(4).collect().await;
+    let wrong = outcomes.concat();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What goes wrong with a service's jobs that are cut off: one cell for a target that exists and one for a new one.
+fn cut_off(service: &'static ServiceDescriptor) -> Vec<String> {
+    let cells = Cell::all(service);
+    let of = |creating: bool| cells.iter().copied().find(|c| c.creating == creating);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async move {
+        let (place, mut wrong, mut n) = (Place::new(service).await, Vec::new(), 0);
+        for cell in [of(false), of(true)].into_iter().flatten() {
+            let want = place.changes_of(n, cell, None).await;
+            for step in OWN_STEPS {
+                for point in [CrashPoint::BeforeAct, CrashPoint::AfterAct, CrashPoint::BeforeRecord] {
+                    n += 1;
+                    let found = place.changes_of(n, cell, Some((step, point))).await;
+                    if want.is_err() || found != want {
+                        let cell = cell.name();
+                        wrong.push(format!("{} {cell} {step} {point:?}: {found:?}, not {want:?}", service.slug));
+                    }
+                }
+            }
+            n += 1;
+        }
+        wrong
+    })
+}
+
+/// The services to run.
+fn services() -> Vec<&'static ServiceDescriptor> {
+    let named = std::env::var("CMK_COVERAGE").ok();
+    let wanted = |slug: &str| named.as_deref().is_none_or(|names| names.split(',').any(|n| n == slug));
+    ALL.iter().filter(|d| wanted(&d.slug)).collect()
 }
 
 /// The outcomes of a service's cells. Each runs on a thread of its own, so that a panic is that cell's failure.
@@ -208,13 +305,10 @@ fn outcomes(service: &'static ServiceDescriptor) -> Vec<(Cell, Result<(), String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn coverage_every_allowed_cell_succeeds() {
-    let named = std::env::var("CMK_COVERAGE").ok();
-    let wanted = |slug: &str| named.as_deref().is_none_or(|names| names.split(',').any(|n| n == slug));
-    let services: Vec<&'static ServiceDescriptor> = ALL.iter().filter(|d| wanted(&d.slug)).collect();
     let row = |d: &'static ServiceDescriptor| async move {
         (d, tokio::task::spawn_blocking(move || outcomes(d)).await.expect("a cell's panic is caught"))
     };
-    let rows = futures::stream::iter(services).map(row).buffered(4);
+    let rows = futures::stream::iter(services()).map(row).buffered(4);
     let (mut text, mut passed, mut failed) = (String::new(), 0, 0);
     for (service, cells) in rows.collect::<Vec<_>>().await {
         let _ = writeln!(text, "{}", service.slug);

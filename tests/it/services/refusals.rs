@@ -1,0 +1,100 @@
+//! What a service's file does not allow is refused before anything is stored, and the rule is named.
+//!
+//! What belongs here: every combination, as a table over the catalogue. What does not: the wording of single rules.
+
+use cmk::domain::request::{IdentityKind, KeyType, KeyVersion};
+use cmk::services::rules::{self, identity_word};
+use cmk::services::{ALL, ServiceDescriptor};
+use serde_json::{Value, json};
+
+use crate::support::world::parse;
+
+const GROUP: &str = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
+
+/// One choice in every dimension.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    creating: bool,
+    identity: IdentityKind,
+    version: KeyVersion,
+    key_type: KeyType,
+    size: u16,
+}
+
+fn choices() -> Vec<Choice> {
+    use IdentityKind::{Platform, SystemAssigned, UserAssigned};
+    let mut all = Vec::new();
+    for creating in [false, true] {
+        for identity in [UserAssigned, SystemAssigned, Platform] {
+            for version in [KeyVersion::Latest, KeyVersion::Pinned] {
+                for key_type in [KeyType::Rsa, KeyType::RsaHsm, KeyType::Ec] {
+                    for size in [2048, 3072, 4096] {
+                        all.push(Choice { creating, identity, version, key_type, size });
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn request(d: &ServiceDescriptor, choice: Choice) -> Value {
+    let (namespace, types) = d.arm_type.split_once('/').expect("a namespace and a type");
+    let path: Vec<String> = types.split('/').map(|t| format!("{t}/svctarget1")).collect();
+    let mut body = json!({
+        "target": { "resourceId": format!("{GROUP}/{namespace}/{}", path.join("/")) },
+        "keyStore": { "resourceId": format!("{GROUP}/Microsoft.KeyVault/vaults/kv1") },
+        "key": {
+            "type": choice.key_type.as_str(),
+            "version": if choice.version == KeyVersion::Latest { "latest" } else { "pinned" },
+        },
+        "identity": { "kind": identity_word(choice.identity) },
+    });
+    if choice.key_type != KeyType::Ec {
+        body["key"]["size"] = json!(choice.size);
+    }
+    if choice.creating {
+        body["target"]["create"] = json!({ "location": "uksouth" });
+    }
+    if choice.identity == IdentityKind::UserAssigned {
+        body["identity"]["resourceId"] = json!(format!("{GROUP}/Microsoft.ManagedIdentity/userAssignedIdentities/id1"));
+    }
+    body
+}
+
+/// The pointers that have to be named, by the file and nothing else.
+fn wrong(d: &ServiceDescriptor, c: Choice) -> Vec<&'static str> {
+    let mut pointers = Vec::new();
+    let offered = if c.creating { d.create.is_some() } else { d.changes_existing };
+    if !offered {
+        pointers.push("/target/create");
+    } else if !d.identity_kinds_for(c.creating).contains(&c.identity) {
+        pointers.push("/identity/kind");
+    }
+    if !d.key_types.contains(&c.key_type) {
+        pointers.push("/key/type");
+    } else if !d.key_sizes.contains(&c.size) {
+        pointers.push("/key/size");
+    }
+    if !d.key_versions.contains(&c.version) {
+        pointers.push("/key/version");
+    }
+    pointers
+}
+
+#[test]
+fn every_combination_is_allowed_or_names_each_rule_that_it_breaks() {
+    let (mut allowed, mut refused) = (0, 0);
+    for d in ALL.iter() {
+        for choice in choices() {
+            let (found, faults) = rules::check(&parse(&request(d, choice)));
+            assert_eq!(found.map(|f| &f.slug), Some(&d.slug));
+            let told: Vec<&str> = faults.iter().map(|f| f.pointer.as_str()).collect();
+            assert_eq!(told, wrong(d, choice), "{} {choice:?}: {faults:?}", d.slug);
+            assert!(faults.iter().all(|f| f.detail.len() > 20), "{faults:?}");
+            if faults.is_empty() { allowed += 1 } else { refused += 1 }
+        }
+    }
+    println!("{allowed} combinations allowed, {refused} refused");
+    assert!(allowed > 100 && refused > allowed);
+}
