@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind};
-use crate::services::{CRYPTO_OFFICER, IdentityOn, KEY_VAULT_ADMINISTRATOR, ServiceDescriptor};
+use crate::services::{
+    CRYPTO_OFFICER, HSM_CRYPTO_USER, IdentityOn, KEY_VAULT_ADMINISTRATOR, Role, ServiceDescriptor, of_hsm,
+};
 use crate::steps::StepSpec;
 use crate::steps::spec::{
     AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, EnsureIdentity, EnsureKey, EnsureKeyStore,
@@ -70,10 +72,13 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
     if own_identity {
         specs.push(attach_identity(request, descriptor));
     }
-    let officer = GrantAccess { store: store.clone(), role: CRYPTO_OFFICER, or_roles: vec![KEY_VAULT_ADMINISTRATOR] };
-    specs.push(StepSpec::GrantOwnAccess(officer));
-    let role = descriptor.vault_role.clone();
-    specs.push(StepSpec::GrantIdentityAccess(GrantAccess { store: store.clone(), role, or_roles: Vec::new() }));
+    specs.push(StepSpec::GrantOwnAccess(own_grant(request)));
+    specs.push(StepSpec::GrantIdentityAccess(GrantAccess {
+        store: store.clone(),
+        role: identity_role(request, descriptor),
+        or_roles: Vec::new(),
+        local_scope: identity_scope(request),
+    }));
     specs.push(StepSpec::AwaitKeyStoreAccess(AwaitKeyStoreAccess {
         store: store.clone(),
         key_name: request.key.name.clone(),
@@ -117,6 +122,25 @@ fn needs(spec: &StepSpec, own_identity: bool) -> &'static [&'static str] {
         StepSpec::ConfigureService(_) => &["ensure-key", "attach-identity"],
         StepSpec::Verify(_) => &["configure-service"],
     }
+}
+
+/// What the service needs to make and read keys. An HSM's officer can do neither, its user both.
+fn own_grant(request: &CmkRequest) -> GrantAccess {
+    let (role, or_roles, local_scope) = match request.uses_managed_hsm() {
+        // A right at a key is not enough to make it. UNVERIFIED that one at every key is.
+        true => (HSM_CRYPTO_USER, Vec::new(), Some("/keys".to_owned())),
+        false => (CRYPTO_OFFICER, vec![KEY_VAULT_ADMINISTRATOR], None),
+    };
+    GrantAccess { store: request.key_store.resource_id.clone(), role, or_roles, local_scope }
+}
+
+fn identity_role(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Role {
+    if request.uses_managed_hsm() { of_hsm(&descriptor.vault_role) } else { descriptor.vault_role.clone() }
+}
+
+/// An HSM's roles are given per key.
+fn identity_scope(request: &CmkRequest) -> Option<String> {
+    request.uses_managed_hsm().then(|| format!("/keys/{}", request.key.name))
 }
 
 fn check_target(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
@@ -212,7 +236,8 @@ fn verify(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
         store: request.key_store.resource_id.clone(),
         identity_kind: request.identity.kind,
         version: request.key.version,
-        role: descriptor.vault_role.clone(),
+        role: identity_role(request, descriptor),
+        local_scope: identity_scope(request),
     })
 }
 

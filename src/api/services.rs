@@ -48,7 +48,7 @@ pub(super) struct ServiceView {
     key_sizes: Vec<u16>,
     /// Whether the target can follow new versions of the key, be pinned to one, or both.
     key_versions: Vec<KeyVersion>,
-    /// Whether Azure takes keys of a Managed HSM for it. Requests for them are not accepted yet.
+    /// Whether it takes keys of a Managed HSM.
     managed_hsm: bool,
     /// Whether key store and target must be in one region.
     same_region: bool,

@@ -148,6 +148,22 @@ impl Arm {
         Err(AzureError::new(AzureErrorKind::Unexpected, format!("the list {path} does not end")))
     }
 
+    /// One call to an address that was made and checked by a sibling module: the data plane of a Managed HSM speaks as ARM
+    /// does.
+    pub(super) async fn at(
+        &self,
+        cx: &CallContext,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Answer, AzureError> {
+        let raw = self.exchange(cx, method, url, body).await?;
+        if is_success(raw.status) {
+            return Answer::new(raw);
+        }
+        Err(AzureError::from_answer(Origin::Store, raw.status, &raw.headers, &raw.body))
+    }
+
     /// Asks about an operation. The address must be on the configured ARM host: otherwise `UntrustedUrl`, and nothing is
     /// sent. An error means that the status could not be read, not that the operation failed.
     pub async fn poll(&self, cx: &CallContext, operation: &Operation) -> Result<OperationState, AzureError> {
@@ -210,6 +226,14 @@ impl Arm {
         let (status, headers, body) = response.deconstruct();
         ticket.answered(key.told(status.into(), &headers));
         Ok(Raw { status: status.into(), headers, body: body.to_vec() })
+    }
+}
+
+/// The items of an answer that is a list of one page.
+pub(super) fn list_of(answer: &Answer) -> Result<&[Value], AzureError> {
+    match answer.body.get("value") {
+        Some(Value::Array(items)) if items.len() <= MAX_ITEMS => Ok(items),
+        _ => Err(answer.unexpected("a list without `value`")),
     }
 }
 

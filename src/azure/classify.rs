@@ -112,7 +112,8 @@ fn by_code(origin: Origin, status: u16, code: &str, message: &str) -> Option<Azu
         "vaultalreadyexists" | "storageaccountalreadytaken" | "storageaccountalreadyexists" | "customdomaininuse" => {
             NameTaken
         }
-        "roleassignmentexists" => RoleAssignmentExists,
+        // The second is a Managed HSM's, UNVERIFIED.
+        "roleassignmentexists" | "roleassignmentalreadyexists" => RoleAssignmentExists,
         "roleassignmentupdatenotpermitted" | "roleassignmentlimitexceeded" => Conflict,
         "principalnotfound" => PrincipalNotFound,
 
@@ -228,6 +229,7 @@ mod tests {
             (ARM, 409, "FlagMustBeSetForRestore", "", SoftDeleted),
             // Roles and principals.
             (ARM, 409, "RoleAssignmentExists", "", RoleAssignmentExists),
+            (ARM, 409, "RoleAssignmentAlreadyExists", "", RoleAssignmentExists),
             (ARM, 409, "RoleAssignmentUpdateNotPermitted", "", Conflict),
             (ARM, 400, "RoleAssignmentLimitExceeded", "", Conflict),
             (ARM, 404, "RoleAssignmentNotFound", "", NotFound),

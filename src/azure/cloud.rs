@@ -132,6 +132,16 @@ impl Cloud {
         format!("https://{}.{}", name.to_ascii_lowercase(), self.vault_suffix)
     }
 
+    /// The base URI of the Managed HSM `name`, without a trailing slash.
+    pub fn hsm_uri(&self, name: &str) -> String {
+        format!("https://{}.{}", name.to_ascii_lowercase(), self.hsm_suffix)
+    }
+
+    /// The scope of tokens for Managed HSMs: all of a cloud share an audience. Source: Managed HSM's challenge.
+    pub fn hsm_scope(&self) -> String {
+        format!("https://{}/.default", self.hsm_suffix)
+    }
+
     /// Checks that a key store's URI, as ARM answered or a job stored it, belongs to this cloud, and answers it without a
     /// trailing slash. Otherwise `UntrustedUrl`: a token must not be sent there.
     pub fn check_store_uri(&self, uri: &str) -> Result<String, AzureError> {

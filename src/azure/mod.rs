@@ -17,11 +17,13 @@ pub mod identities;
 mod key_models;
 pub mod keys;
 mod limits;
+pub mod managed_hsms;
 mod operation;
 pub mod resource_groups;
 pub mod resources;
 pub mod role_assignments;
 mod sign_in;
+mod store_network;
 pub mod subscriptions;
 #[cfg(test)]
 mod testing;
@@ -48,6 +50,7 @@ use crate::clock::Clock;
 use crate::domain::ids::PrincipalId;
 use classify::Origin;
 use limits::Limits;
+use managed_hsms::LocalRoles;
 use role_assignments::PrincipalType;
 
 /// How to reach Azure.
@@ -83,6 +86,8 @@ pub struct Azure {
     pub arm: Arm,
     /// Keys of vaults.
     pub keys: Keys,
+    /// Local roles of Managed HSMs.
+    pub local_roles: LocalRoles,
     credential: Arc<dyn TokenCredential>,
     call_timeout: Duration,
     own_principal: Arc<OnceLock<OwnPrincipal>>,
@@ -124,8 +129,10 @@ impl Azure {
         let credential = credential::build(&credential, &cloud, options.clone())?;
         let limits = Limits::new(clock);
         let keys = Keys::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
+        let local_roles =
+            LocalRoles::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
         let arm = Arm::new(cloud, credential.clone(), options, timeouts.call, limits);
-        Ok(Self { arm, keys, credential, call_timeout: timeouts.call, own_principal: Arc::default() })
+        Ok(Self { arm, keys, local_roles, credential, call_timeout: timeouts.call, own_principal: Arc::default() })
     }
 
     /// The cloud.

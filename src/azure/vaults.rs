@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -12,6 +11,8 @@ use super::arm::{Answer, Arm};
 use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::AzureError;
+pub use super::store_network::{NetworkAcls, PublicAccess};
+use super::store_network::{WireAcls, acls, public_access};
 use crate::domain::ids::ArmId;
 
 /// The ARM type.
@@ -19,7 +20,16 @@ pub const TYPE: &str = "Microsoft.KeyVault/vaults";
 /// The API version spoken here.
 pub const API_VERSION: &str = "2026-02-01";
 
-/// A vault as Azure answers it.
+/// Whether a key store works: a vault does once it exists, a Managed HSM once its owner has taken its security domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// It works.
+    Done,
+    /// Its owner has not activated it.
+    Missing,
+}
+
+/// A vault as Azure answers it, or a Managed HSM in the same words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vault {
     /// Base URI of the data plane without a trailing slash; checked to be one of the configured cloud's.
@@ -42,6 +52,8 @@ pub struct Vault {
     pub network: NetworkAcls,
     /// Whether the vault can be reached from public addresses at all.
     pub public_access: PublicAccess,
+    /// Whether it works yet.
+    pub activation: Activation,
     /// `Succeeded`, `RegisteringDns`, …
     pub provisioning_state: Option<String>,
     /// Its tags.
@@ -57,30 +69,6 @@ pub enum VaultSku {
     Standard,
     /// HSM-protected keys too.
     Premium,
-}
-
-/// A vault's `publicNetworkAccess`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PublicAccess {
-    /// The firewall's rules decide.
-    Enabled,
-    /// Only private endpoints and, with the bypass, trusted services.
-    Disabled,
-    /// A network security perimeter decides; it overrides the bypass too.
-    SecuredByPerimeter,
-}
-
-/// A vault's firewall. Absent in an answer means that everybody may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkAcls {
-    /// Whether an address that no rule names may connect.
-    pub default_allow: bool,
-    /// Whether trusted Azure services pass regardless of the rules (`bypass: AzureServices`).
-    pub bypass_trusted: bool,
-    /// Networks that may connect. Azure answers a single address as `/32`; compare as networks.
-    pub ip_rules: Vec<IpNet>,
-    /// Ids of subnets that may connect, as Azure spells them.
-    pub subnets: Vec<String>,
 }
 
 /// A vault to be created: always with RBAC, soft delete and purge protection.
@@ -235,26 +223,6 @@ struct WireSku {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct WireAcls {
-    bypass: Option<String>,
-    default_action: Option<String>,
-    ip_rules: Vec<WireIpRule>,
-    virtual_network_rules: Vec<WireSubnet>,
-}
-
-#[derive(Deserialize)]
-struct WireIpRule {
-    value: String,
-}
-
-#[derive(Deserialize)]
-struct WireSubnet {
-    id: String,
-}
-
-#[derive(Deserialize)]
 struct WireDeleted {
     properties: WireDeletedProperties,
 }
@@ -273,11 +241,7 @@ fn parse(cloud: &Cloud, answer: &Answer) -> Result<Vault, AzureError> {
     let wire: Wire = answer.parse("a vault")?;
     let properties = wire.properties;
     let uri = cloud.check_store_uri(&properties.vault_uri).map_err(|e| e.with_request_id(answer.request_id.clone()))?;
-    let is = |text: &Option<String>, word: &str| text.as_deref().is_some_and(|t| t.eq_ignore_ascii_case(word));
-    let network = match properties.network_acls {
-        Some(acls) => parse_acls(acls).map_err(|e| answer.unexpected(&e))?,
-        None => NetworkAcls { default_allow: true, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() },
-    };
+    let network = acls(properties.network_acls).map_err(|e| answer.unexpected(&e))?;
     Ok(Vault {
         uri,
         location: wire.location,
@@ -289,36 +253,12 @@ fn parse(cloud: &Cloud, answer: &Answer) -> Result<Vault, AzureError> {
         purge_protection: properties.enable_purge_protection.unwrap_or(false),
         retention_days: properties.soft_delete_retention_in_days.unwrap_or(90),
         network,
-        public_access: if is(&properties.public_network_access, "Disabled") {
-            PublicAccess::Disabled
-        } else if is(&properties.public_network_access, "SecuredByPerimeter") {
-            PublicAccess::SecuredByPerimeter
-        } else {
-            PublicAccess::Enabled
-        },
+        public_access: public_access(properties.public_network_access.as_deref()),
+        activation: Activation::Done,
         provisioning_state: properties.provisioning_state,
         tags: wire.tags.unwrap_or_default(),
         request_id: answer.request_id.clone(),
     })
-}
-
-/// Absent members have Azure's defaults: trusted services pass, everybody may connect.
-fn parse_acls(acls: WireAcls) -> Result<NetworkAcls, String> {
-    let unless = |text: Option<String>, word: &str| !text.is_some_and(|t| t.eq_ignore_ascii_case(word));
-    let ip_rules = acls.ip_rules.iter().map(|rule| parse_network(&rule.value)).collect::<Result<_, _>>()?;
-    Ok(NetworkAcls {
-        default_allow: unless(acls.default_action, "Deny"),
-        bypass_trusted: unless(acls.bypass, "None"),
-        ip_rules,
-        subnets: acls.virtual_network_rules.into_iter().map(|rule| rule.id).collect(),
-    })
-}
-
-/// A network, or a single address, which Azure accepts and answers as `/32`.
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    text.parse()
-        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("an IP rule that is no network: {text}"))
 }
 
 #[cfg(test)]
@@ -349,7 +289,7 @@ mod tests {
             "virtualNetworkRules": [{"id": "/x", "ignoreMissingVnetServiceEndpoint": false}]}});
         let vault = parse(&Cloud::public(), &answer(closed)).expect("a vault");
         assert!(vault.purge_protection && !vault.network.default_allow && !vault.network.bypass_trusted);
-        let rules: Vec<String> = vault.network.ip_rules.iter().map(IpNet::to_string).collect();
+        let rules: Vec<String> = vault.network.ip_rules.iter().map(ToString::to_string).collect();
         assert_eq!(rules, ["203.0.113.7/32", "10.0.0.0/8"]);
         assert_eq!(vault.public_access, PublicAccess::Disabled);
     }

@@ -120,6 +120,10 @@ codes! {
     KeyStoreAccessPolicies = "key-store-access-policies", Invalid, None, "The vault uses access policies",
         "The vault is not in RBAC mode, so role assignments would have no effect.",
         "Switch the vault to Azure role-based access control, then retry the job.";
+    KeyStoreNotActivated = "key-store-not-activated", Invalid, None, "The Managed HSM is not activated",
+        "A Managed HSM works only after its owner has downloaded its security domain, which is the root of trust of every \
+         key in it. This service never does that for anybody.",
+        "Activate the Managed HSM (`az keyvault security-domain download`), then retry the job.";
     KeyStoreUnprotected = "key-store-unprotected", Invalid, None, "The vault has no purge protection",
         "Azure services refuse keys of a vault without soft delete and purge protection. Turning it on cannot be undone.",
         "Send the request again with `\"acknowledge\": [\"enable-purge-protection\"]`, or turn it on yourself and retry.";

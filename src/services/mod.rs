@@ -16,7 +16,8 @@ pub use all::ALL;
 pub use descriptor::{CombinedIdentity, IdentityOn, Method, ServiceDescriptor, Write};
 pub use read_back::{ReadBack, ReadIdentity, ResourceState};
 pub use roles::{
-    CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, KEY_USERS, KEY_VAULT_ADMINISTRATOR, Role,
+    CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, HSM_CRYPTO_USER, KEY_USERS, KEY_VAULT_ADMINISTRATOR,
+    Role, of_hsm,
 };
 
 use crate::domain::ids::{ArmId, ClientId};

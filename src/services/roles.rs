@@ -33,6 +33,18 @@ pub const CRYPTO_OFFICER: Role =
 pub const KEY_VAULT_ADMINISTRATOR: Role =
     Role::new("Key Vault Administrator", uuid::uuid!("00482a5a-887f-4fb3-b363-3b7fe8e74483"));
 
+/// `Managed HSM Crypto Service Encryption User`: read, wrap and unwrap. Source: Managed HSM local RBAC built-in roles.
+pub const HSM_CRYPTO_SERVICE_ENCRYPTION_USER: Role =
+    Role::new("Managed HSM Crypto Service Encryption User", uuid::uuid!("33413926-3206-4cdd-b39a-83574fe37a17"));
+/// `Managed HSM Crypto User`: makes and uses keys. The officer of an HSM can do neither.
+pub const HSM_CRYPTO_USER: Role =
+    Role::new("Managed HSM Crypto User", uuid::uuid!("21dbd100-6940-42c2-9190-5d6cb909625b"));
+
+/// The local role of a Managed HSM that gives the same rights as a vault's role.
+pub fn of_hsm(vault_role: &Role) -> Role {
+    if *vault_role == CRYPTO_SERVICE_ENCRYPTION_USER { HSM_CRYPTO_SERVICE_ENCRYPTION_USER } else { HSM_CRYPTO_USER }
+}
+
 /// The roles that a service's identity may be given.
 pub const KEY_USERS: &[Role] = &[CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, CRYPTO_OFFICER];
 

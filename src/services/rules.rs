@@ -39,9 +39,9 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
     if request.uses_managed_hsm() {
         if !descriptor.managed_hsm {
             refuse("/keyStore/resourceId", format!("an {name} does not take keys of a Managed HSM"));
-        } else {
-            // The way is the same, but the HSM's own role assignments are not made yet.
-            refuse("/keyStore/resourceId", "keys in a Managed HSM are not supported yet; use a Key Vault".into());
+        }
+        if !request.key.key_type.is_hsm() {
+            refuse("/key/type", "a Managed HSM holds hardware keys only, for instance RSA-HSM".to_owned());
         }
     }
     if let Some(create) = &request.key_store.create {
@@ -93,7 +93,9 @@ fn check_identity(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
 
 fn check_key(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
     let (key, name) = (&request.key, &descriptor.display_name);
-    if !descriptor.key_types.contains(&key.key_type) {
+    // An HSM's RSA keys are always RSA-HSM; a service that takes its keys takes those.
+    let by_hsm = request.uses_managed_hsm() && descriptor.managed_hsm && key.key_type == KeyType::RsaHsm;
+    if !descriptor.key_types.contains(&key.key_type) && !by_hsm {
         let words: Vec<&str> = descriptor.key_types.iter().map(|t| t.as_str()).collect();
         refuse("/key/type", format!("an {name} takes: {}", words.join(", ")));
     } else if matches!(key.key_type, KeyType::Rsa | KeyType::RsaHsm) && !descriptor.key_sizes.contains(&key.size) {

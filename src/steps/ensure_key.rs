@@ -15,7 +15,7 @@ use crate::domain::codes::Code;
 use crate::domain::duration::IsoDuration;
 use crate::domain::facts::{Facts, KeyFact};
 use crate::domain::failure::Failure;
-use crate::domain::request::{KeyOperation, KeyType};
+use crate::domain::request::{KeyOperation, KeyType, MANAGED_HSM_TYPE};
 
 /// What a look at the key's name finds.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,8 +55,14 @@ impl Step for EnsureKey {
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
         let (keys, call, uri) = (&cx.azure.keys, &cx.call, &cx.key_store()?.uri);
         let Some(key) = keys.get(call, uri, &self.name, None).await? else {
-            let deleted = keys.get_deleted(call, uri, &self.name).await?;
-            return Ok(if deleted.is_some() { Seen::Deleted } else { Seen::Absent });
+            return match keys.get_deleted(call, uri, &self.name).await {
+                Ok(deleted) => Ok(if deleted.is_some() { Seen::Deleted } else { Seen::Absent }),
+                // Who makes keys in a Managed HSM may not look at deleted ones. The answer to the creation will tell.
+                Err(error) if error.kind == AzureErrorKind::Forbidden && self.store.is_type(MANAGED_HSM_TYPE) => {
+                    Ok(Seen::Absent)
+                }
+                Err(error) => Err(error.into()),
+            };
         };
         Ok(Seen::Found { key: Box::new(key), policy: self.policy(cx).await?, at: cx.now() })
     }

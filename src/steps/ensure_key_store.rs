@@ -7,13 +7,14 @@ use super::context::missing;
 use super::spec::EnsureKeyStore;
 use super::windows::READ_LAG;
 use super::{Acted, Decision, Step, StepContext, StepError, WaitReason};
-use crate::azure::vaults::{self, DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku, VaultSpec};
+use crate::azure::managed_hsms;
+use crate::azure::vaults::{self, Activation, DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku, VaultSpec};
 use crate::azure::{AzureError, AzureErrorKind};
 use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, KeyStoreFact};
 use crate::domain::failure::Failure;
 use crate::domain::ids::ArmId;
-use crate::domain::request::{self, KeyStoreCreate, OnDeletedName};
+use crate::domain::request::{self, KeyStoreCreate, MANAGED_HSM_TYPE, OnDeletedName};
 
 /// The tag that says which job made something. Facts are lost in a crash between the change and its record; tags are not.
 pub(super) const JOB_TAG: &str = "cmk-job";
@@ -61,7 +62,11 @@ impl Step for EnsureKeyStore {
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
         let (arm, call) = (&cx.azure.arm, &cx.call);
-        if let Some(vault) = vaults::get(arm, call, &self.store).await? {
+        let found = match self.is_hsm() {
+            true => managed_hsms::get(arm, call, &self.store).await?,
+            false => vaults::get(arm, call, &self.store).await?,
+        };
+        if let Some(vault) = found {
             return Ok(Seen::Found(Box::new(vault)));
         }
         if cx.changed_within(READ_LAG) {
@@ -124,13 +129,18 @@ impl Step for EnsureKeyStore {
 }
 
 impl EnsureKeyStore {
+    fn is_hsm(&self) -> bool {
+        self.store.is_type(MANAGED_HSM_TYPE)
+    }
+
     /// Everything that may refuse the vault comes before the one change that cannot be undone.
     fn judge(&self, vault: &Vault) -> Decision<Change> {
         let name = self.store.name();
         let refuse = |code, message| Decision::Refuse(Failure::new(code, message));
         match vault.provisioning_state.as_deref() {
             None => {}
-            Some(state) if state.eq_ignore_ascii_case("Succeeded") => {}
+            // An HSM says the second once it is activated.
+            Some(state) if state.eq_ignore_ascii_case("Succeeded") || state.eq_ignore_ascii_case("Activated") => {}
             Some(state) if state.eq_ignore_ascii_case("RegisteringDns") => {
                 let text = format!("The name of {name} is being registered");
                 return Decision::Wait(WaitReason::new("dns-propagation", text));
@@ -139,6 +149,10 @@ impl EnsureKeyStore {
                 let text = format!("{name} is being changed by another operation ({state})");
                 return Decision::Wait(WaitReason::new("resource-busy", text));
             }
+        }
+        if vault.activation == Activation::Missing {
+            let message = format!("{name} is provisioned, but its owner has not activated it");
+            return refuse(Code::KeyStoreNotActivated, message);
         }
         if !vault.rbac {
             return refuse(Code::KeyStoreAccessPolicies, format!("{name} decides on access by access policies"));
@@ -154,7 +168,7 @@ impl EnsureKeyStore {
         if vault.purge_protection {
             return Decision::Satisfied;
         }
-        if self.may_enable_purge_protection {
+        if self.may_enable_purge_protection && !self.is_hsm() {
             return Decision::Act(Change::Protect);
         }
         refuse(Code::KeyStoreUnprotected, format!("{name} has no purge protection"))

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::ensure_key_store::{Change, Holder, Seen};
 use super::spec::EnsureKeyStore;
 use super::{Decision, Step, testing};
-use crate::azure::vaults::{DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku};
+use crate::azure::vaults::{Activation, DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku};
 use crate::domain::facts::Facts;
 use crate::domain::request::{KeyStoreCreate, Network, OnDeletedName};
 
@@ -45,6 +45,7 @@ fn vault() -> Vault {
         retention_days: 90,
         network: NetworkAcls { default_allow: false, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() },
         public_access: PublicAccess::Enabled,
+        activation: Activation::Done,
         provisioning_state: Some("Succeeded".into()),
         tags: BTreeMap::new(),
         request_id: None,

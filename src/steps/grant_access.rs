@@ -6,6 +6,7 @@
 use super::spec::GrantAccess;
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError};
+use crate::azure::managed_hsms::LocalGrant;
 use crate::azure::role_assignments::{self, PrincipalType, RoleAssignment};
 use crate::azure::{AzureError, AzureErrorKind};
 use crate::domain::codes::Code;
@@ -99,7 +100,13 @@ impl GrantAccess {
     }
 
     async fn look(&self, cx: &StepContext<'_>, holder: Holder) -> Result<Held, StepError> {
-        let assignments = role_assignments::list_for_principal(&cx.azure.arm, &cx.call, &self.store, holder.id).await?;
+        let assignments = match &self.local_scope {
+            Some(scope) => {
+                let uri = &cx.key_store()?.uri;
+                cx.azure.local_roles.list_for_principal(&cx.call, uri, scope, holder.id).await?
+            }
+            None => role_assignments::list_for_principal(&cx.azure.arm, &cx.call, &self.store, holder.id).await?,
+        };
         Ok(Held { holder, assignments })
     }
 
@@ -132,16 +139,16 @@ impl GrantAccess {
     /// The answer stands for a look, because the list may not show a fresh assignment for a while.
     async fn grant(&self, cx: &StepContext<'_>, holder: Holder, why: &str) -> Result<Acted<Held>, StepError> {
         let (arm, call, description) = (&cx.azure.arm, &cx.call, format!("{why} (cmk job {})", cx.job_id));
-        let made = role_assignments::create(
-            arm,
-            call,
-            &self.store,
-            holder.id,
-            holder.principal_type,
-            self.role.id,
-            &description,
-        )
-        .await;
+        let (id, role) = (holder.id, self.role.id);
+        let made = match &self.local_scope {
+            Some(scope) => {
+                let store_uri = &cx.key_store()?.uri;
+                cx.azure.local_roles.create(call, LocalGrant { store_uri, scope, principal: id, role }).await
+            }
+            None => {
+                role_assignments::create(arm, call, &self.store, id, holder.principal_type, role, &description).await
+            }
+        };
         match made {
             Ok(assignment) => Ok(Acted::Seen(Held { holder, assignments: vec![assignment] })),
             Err(error) if error.kind == AzureErrorKind::RoleAssignmentExists => {
@@ -188,7 +195,12 @@ mod tests {
     use uuid::Uuid;
 
     fn grant() -> GrantAccess {
-        GrantAccess { store: testing::store(), role: CRYPTO_OFFICER, or_roles: vec![KEY_VAULT_ADMINISTRATOR] }
+        GrantAccess {
+            store: testing::store(),
+            role: CRYPTO_OFFICER,
+            or_roles: vec![KEY_VAULT_ADMINISTRATOR],
+            local_scope: None,
+        }
     }
 
     fn assignment(role: &Role, scope: &str, conditional: bool) -> RoleAssignment {

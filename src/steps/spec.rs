@@ -127,6 +127,9 @@ pub struct GrantAccess {
     /// Roles that hold every right of `role`, so that having one of them is enough.
     #[serde(default)]
     pub or_roles: Vec<Role>,
+    /// The scope of a local role, for a Managed HSM: `/keys`, or `/keys/{name}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_scope: Option<String>,
 }
 
 /// See [`StepSpec::AwaitKeyStoreAccess`].
@@ -215,6 +218,9 @@ pub struct Verify {
     pub version: KeyVersion,
     /// The identity's role that must still be there.
     pub role: Role,
+    /// The scope of that role, for a Managed HSM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_scope: Option<String>,
 }
 
 impl StepSpec {

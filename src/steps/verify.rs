@@ -13,6 +13,7 @@ use super::spec::Verify;
 use super::windows::{Moment, READ_LAG};
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
 use crate::azure::keys::KeyInfo;
+use crate::azure::managed_hsms;
 use crate::azure::role_assignments::{self, RoleAssignment};
 use crate::azure::vaults::{self, Vault};
 use crate::azure::{AzureError, AzureErrorKind};
@@ -55,9 +56,17 @@ impl Step for Verify {
         let (arm, call) = (&cx.azure.arm, &cx.call);
         let wanted = Wanted::new(self.identity_kind, self.version, cx.facts)?;
         let target = read_target(cx, &self.service, &self.target).await?;
-        let vault = vaults::get(arm, call, &self.store).await?;
         let principal = cx.identity()?.principal_id;
-        let grants = role_assignments::list_for_principal(arm, call, &self.store, principal).await?;
+        let (vault, grants) = match &self.local_scope {
+            Some(scope) => {
+                let roles = cx.azure.local_roles.list_for_principal(call, &wanted.store_uri, scope, principal);
+                (managed_hsms::get(arm, call, &self.store).await?, roles.await?)
+            }
+            None => {
+                let roles = role_assignments::list_for_principal(arm, call, &self.store, principal);
+                (vaults::get(arm, call, &self.store).await?, roles.await?)
+            }
+        };
         let key = cx.azure.keys.get(call, &wanted.store_uri, &wanted.key_name, wanted.version.as_deref()).await?;
         let ids = [
             target.as_ref().and_then(|t| t.request_id.clone()),
@@ -196,7 +205,7 @@ fn reference(read: &ReadBack) -> String {
 mod tests {
     use super::*;
     use crate::azure::keys::KeyType;
-    use crate::azure::vaults::{NetworkAcls, PublicAccess, VaultSku};
+    use crate::azure::vaults::{Activation, NetworkAcls, PublicAccess, VaultSku};
     use crate::domain::request::KeyVersion;
     use crate::services::CRYPTO_SERVICE_ENCRYPTION_USER;
     use crate::steps::testing;
@@ -212,6 +221,7 @@ mod tests {
             identity_kind: IdentityKind::UserAssigned,
             version,
             role: CRYPTO_SERVICE_ENCRYPTION_USER,
+            local_scope: None,
         }
     }
 
@@ -228,6 +238,7 @@ mod tests {
             retention_days: 90,
             network: NetworkAcls { default_allow: true, bypass_trusted: true, ip_rules: vec![], subnets: vec![] },
             public_access: PublicAccess::Enabled,
+            activation: Activation::Done,
             provisioning_state: None,
             tags: BTreeMap::new(),
             request_id: Some("r-2".into()),

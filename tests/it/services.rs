@@ -8,6 +8,7 @@
 //! bodies that are sent and answered are held against Azure's published types where those are present (`World`).
 //! `CMK_COVERAGE` names the services to run, divided by commas; without it all run.
 
+mod managed_hsm;
 mod refusals;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cmk::azure::CallContext;
+use cmk::domain::ids::PrincipalId;
 use cmk::domain::job::JobState;
 use cmk::domain::request::{IdentityKind, KeyVersion};
 use cmk::engine::crash::{CrashPoint, CrashPoints};
@@ -24,6 +27,7 @@ use cmk::services::{ALL, IdentityOn, ServiceDescriptor};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::support::world::World;
 
@@ -57,14 +61,16 @@ struct Cell {
     creating: bool,
     identity: IdentityKind,
     version: KeyVersion,
+    hsm: bool,
 }
 
 impl Cell {
     fn all(service: &ServiceDescriptor) -> Vec<Self> {
         let mut cells = Vec::new();
+        let stores: &[bool] = if service.managed_hsm { &[false, true] } else { &[false] };
         for (creating, kinds) in [(false, &service.identity_kinds), (true, &service.identity_kinds_at_creation)] {
-            for identity in kinds {
-                cells.extend(service.key_versions.iter().map(|v| Self { creating, identity: *identity, version: *v }));
+            for (identity, hsm) in kinds.iter().flat_map(|k| stores.iter().map(move |s| (*k, *s))) {
+                cells.extend(service.key_versions.iter().map(|v| Self { creating, identity, version: *v, hsm }));
             }
         }
         cells
@@ -73,7 +79,8 @@ impl Cell {
     fn name(self) -> String {
         let version = if self.version == KeyVersion::Latest { "latest" } else { "pinned" };
         let target = if self.creating { "created" } else { "existing" };
-        format!("{target}/{}/{version}", identity_word(self.identity))
+        let store = if self.hsm { "hsm" } else { "vault" };
+        format!("{target}/{}/{version}/{store}", identity_word(self.identity))
     }
 }
 
@@ -102,6 +109,32 @@ impl Place {
         format!("{}/providers/Microsoft.KeyVault/vaults/kv-coverage-{n}", self.group(n))
     }
 
+    fn hsm(&self, n: usize) -> String {
+        format!("{}/providers/Microsoft.KeyVault/managedHSMs/hsmcoverage{n}", self.group(n))
+    }
+
+    /// The service's own principal.
+    async fn admin(&self) -> PrincipalId {
+        self.world.azure.own_principal(&CallContext::new(Uuid::nil())).await.expect("it is signed in").id
+    }
+
+    /// An HSM of which the service is an administrator, as its owner would have made it.
+    async fn make_hsm(&self, n: usize) {
+        let world = &self.world;
+        let admin = self.admin().await;
+        let body = json!({
+            "location": "uksouth", "sku": { "family": "B", "name": "Standard_B1" },
+            "properties": {
+                "tenantId": world.sim.tenant_id(), "initialAdminObjectIds": [admin],
+                "enableSoftDelete": true, "softDeleteRetentionInDays": 90, "enablePurgeProtection": true,
+            },
+        });
+        world.put(&self.hsm(n), "2023-07-01", &body).await;
+        world.advance(Duration::from_secs(3600));
+        assert!(world.sim.activate_hsm(&format!("hsmcoverage{n}")), "it is provisioned");
+        world.advance(Duration::from_secs(60));
+    }
+
     /// The body of a resource, with its place in it.
     fn placed(&self, n: usize, body: &Value) -> Value {
         let text = body.to_string().replace("{groupPath}", &self.group(n)).replace("{vaultId}", &self.vault(n));
@@ -127,6 +160,9 @@ impl Place {
             },
         });
         world.put(&self.vault(n), "2023-07-01", &vault).await;
+        if cell.hsm {
+            self.make_hsm(n).await;
+        }
         for outer in &self.target.before {
             let path = self.id(n, &outer.resource_type);
             world.put(&path, version, &self.placed(n, &outer.body)).await;
@@ -162,9 +198,9 @@ impl Place {
         }
         json!({
             "target": target,
-            "keyStore": { "resourceId": self.vault(n) },
+            "keyStore": { "resourceId": if cell.hsm { self.hsm(n) } else { self.vault(n) } },
             "key": {
-                "name": "k1", "type": "RSA", "size": service.key_sizes.first(),
+                "name": "k1", "type": if cell.hsm { "RSA-HSM" } else { "RSA" }, "size": service.key_sizes.first(),
                 "version": if cell.version == KeyVersion::Latest { "latest" } else { "pinned" },
             },
             "identity": identity,
@@ -233,7 +269,7 @@ impl Place {
         let same = |change: String| {
             let cut = ["/roleAssignments/", "_k1_"].iter().filter_map(|word| change.find(word)).min();
             let change = &change[..cut.unwrap_or(change.len())];
-            ["rg-", "svctarget", "kv-coverage-"]
+            ["rg-", "svctarget", "kv-coverage-", "hsmcoverage"]
                 .iter()
                 .fold(change.to_owned(), |c, word| c.replace(&format!("{word}{n}"), word))
         };
@@ -261,13 +297,18 @@ async fn a_worker_that_dies_in_a_services_own_steps_leaves_what_an_undisturbed_o
 /// What goes wrong with a service's jobs that are cut off: one cell for a target that exists and one for a new one.
 fn cut_off(service: &'static ServiceDescriptor) -> Vec<String> {
     let cells = Cell::all(service);
-    let of = |creating: bool| cells.iter().copied().find(|c| c.creating == creating);
+    let of = |creating: bool| cells.iter().copied().find(|c| c.creating == creating && !c.hsm);
+    cut_off_in(service, &[of(false), of(true)].into_iter().flatten().collect::<Vec<_>>(), &OWN_STEPS)
+}
+
+/// What goes wrong with jobs of these cells that are cut off in these steps.
+fn cut_off_in(service: &'static ServiceDescriptor, cells: &[Cell], steps: &[&'static str]) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime can be made").block_on(async move {
         let (place, mut wrong, mut n) = (Place::new(service).await, Vec::new(), 0);
-        for cell in [of(false), of(true)].into_iter().flatten() {
+        for cell in cells.iter().copied() {
             let want = place.changes_of(n, cell, None).await;
-            for step in OWN_STEPS {
+            for step in steps.iter().copied() {
                 for point in [CrashPoint::BeforeAct, CrashPoint::AfterAct, CrashPoint::BeforeRecord] {
                     n += 1;
                     let found = place.changes_of(n, cell, Some((step, point))).await;
@@ -317,7 +358,7 @@ async fn coverage_every_allowed_cell_succeeds() {
                 Ok(()) => passed += 1,
                 Err(_) => failed += 1,
             }
-            let _ = writeln!(text, "  {:<32} {}", cell.name(), outcome.err().unwrap_or_else(|| "ok".to_owned()));
+            let _ = writeln!(text, "  {:<38} {}", cell.name(), outcome.err().unwrap_or_else(|| "ok".to_owned()));
         }
     }
     println!("{text}{passed} passed, {failed} failed");

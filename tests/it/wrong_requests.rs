@@ -104,7 +104,7 @@ fn wrong_bodies() -> Vec<(&'static str, Value, FaultsAt)> {
         (
             "/keyStore",
             json!({ "resourceId": arm_id("Microsoft.KeyVault/managedHSMs", "hsm1") }),
-            vec![("/keyStore/resourceId", "not-allowed")],
+            vec![("/key/type", "not-allowed")],
         ),
     ]
 }
