@@ -6,7 +6,7 @@ mod absences;
 mod links;
 mod numbers;
 mod reliability;
-mod role;
+pub mod role;
 mod tables;
 
 use std::collections::BTreeSet;

@@ -22,6 +22,7 @@ mod propagation;
 mod rate_limits;
 mod readme;
 mod replicas;
+mod scenarios;
 mod services;
 mod soak;
 mod sse;

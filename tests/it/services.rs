@@ -11,12 +11,13 @@
 mod managed_hsm;
 mod refusals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use azure_sim::Filter;
 use cmk::azure::CallContext;
 use cmk::domain::ids::PrincipalId;
 use cmk::domain::job::JobState;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::docs::role::{action_of, check_asked};
 use crate::support::world::World;
 
 /// How a target comes to be.
@@ -208,10 +210,14 @@ impl Place {
     }
 
     /// Runs the job of a cell and says what is wrong with its end.
-    async fn run(&self, n: usize, cell: Cell) -> Result<(), String> {
+    async fn run(&self, n: usize, cell: Cell) -> Result<BTreeSet<String>, String> {
         self.arrange(n, cell).await;
         let body = self.request(n, cell);
+        let arm = Filter { surface: Some("arm".into()), ..Filter::default() };
+        let before = self.world.sim.journal().count(&arm);
         let job = self.world.provision(&body).await;
+        let calls = self.world.sim.journal().find(&arm).into_iter().skip(before);
+        let asked = calls.filter_map(|call| action_of(&call.method, &call.path)).collect();
         if job.state != JobState::Succeeded {
             let step = job
                 .steps
@@ -224,7 +230,7 @@ impl Place {
         if !evidence.key_id.contains("/keys/k1") || evidence.follows_rotation != (cell.version == KeyVersion::Latest) {
             return Err(format!("the evidence is of something else: {evidence:?}"));
         }
-        self.changes_nothing_more(&body).await
+        self.changes_nothing_more(&body).await.map(|()| asked)
     }
 
     /// The same job again finds everything done.
@@ -332,7 +338,7 @@ fn services() -> Vec<&'static ServiceDescriptor> {
 }
 
 /// The outcomes of a service's cells. Each runs on a thread of its own, so that a panic is that cell's failure.
-fn outcomes(service: &'static ServiceDescriptor) -> Vec<(Cell, Result<(), String>)> {
+fn outcomes(service: &'static ServiceDescriptor) -> Vec<(Cell, Result<BTreeSet<String>, String>)> {
     let run = |n: usize, cell: Cell| {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -350,17 +356,27 @@ async fn coverage_every_allowed_cell_succeeds() {
         (d, tokio::task::spawn_blocking(move || outcomes(d)).await.expect("a cell's panic is caught"))
     };
     let rows = futures::stream::iter(services()).map(row).buffered(4);
-    let (mut text, mut passed, mut failed) = (String::new(), 0, 0);
+    let (mut text, mut passed, mut failed, mut asked) = (String::new(), 0, 0, BTreeSet::new());
     for (service, cells) in rows.collect::<Vec<_>>().await {
         let _ = writeln!(text, "{}", service.slug);
         for (cell, outcome) in cells {
-            match outcome {
-                Ok(()) => passed += 1,
-                Err(_) => failed += 1,
-            }
-            let _ = writeln!(text, "  {:<38} {}", cell.name(), outcome.err().unwrap_or_else(|| "ok".to_owned()));
+            let told = match outcome {
+                Ok(actions) => {
+                    passed += 1;
+                    asked.extend(actions);
+                    "ok".to_owned()
+                }
+                Err(why) => {
+                    failed += 1;
+                    why
+                }
+            };
+            let _ = writeln!(text, "  {:<38} {told}", cell.name());
         }
     }
     println!("{text}{passed} passed, {failed} failed");
     assert!(passed > 0 && failed == 0, "{failed} cells of the matrix failed");
+    if services().len() == ALL.len() {
+        check_asked(&asked);
+    }
 }
