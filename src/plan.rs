@@ -77,6 +77,7 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
         store: store.clone(),
         role: identity_role(request, descriptor),
         or_roles: Vec::new(),
+        only_look: false,
         local_scope: identity_scope(request),
     }));
     specs.push(StepSpec::AwaitKeyStoreAccess(AwaitKeyStoreAccess {
@@ -131,7 +132,13 @@ fn own_grant(request: &CmkRequest) -> GrantAccess {
         true => (HSM_CRYPTO_USER, Vec::new(), Some("/keys".to_owned())),
         false => (CRYPTO_OFFICER, vec![KEY_VAULT_ADMINISTRATOR], None),
     };
-    GrantAccess { store: request.key_store.resource_id.clone(), role, or_roles, local_scope }
+    GrantAccess {
+        store: request.key_store.resource_id.clone(),
+        role,
+        or_roles,
+        only_look: !request.key_store.grant_own_access,
+        local_scope,
+    }
 }
 
 fn identity_role(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Role {
@@ -186,6 +193,7 @@ fn ensure_key_store(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Ste
         on_deleted_name: request.key_store.on_deleted_name,
         may_enable_purge_protection: request.acknowledges(Acknowledgement::EnablePurgeProtection),
         needs_trusted_bypass: descriptor.needs_trusted_bypass,
+        same_region: descriptor.same_region,
     })
 }
 
@@ -265,6 +273,9 @@ fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
         StepSpec::EnsureIdentity(s) => {
             let change = s.create.then(|| format!("create the user-assigned identity {}", s.identity.name()));
             (format!("identity {} exists", s.identity.name()), change, None)
+        }
+        StepSpec::GrantOwnAccess(s) if s.only_look => {
+            (format!("this service may manage keys in {} already", s.store.name()), None, None)
         }
         StepSpec::GrantOwnAccess(s) => text(
             format!("this service may manage keys in {}", s.store.name()),

@@ -124,6 +124,13 @@ codes! {
         "A Managed HSM works only after its owner has downloaded its security domain, which is the root of trust of every \
          key in it. This service never does that for anybody.",
         "Activate the Managed HSM (`az keyvault security-domain download`), then retry the job.";
+    KeyStoreOtherRegion = "key-store-other-region", Invalid, None, "The key store is in another region",
+        "This Azure service takes keys of its own region only.",
+        "Name a key store in the target's region; `GET /v1/services` says which services need that.";
+    OwnAccessMissing = "own-access-missing", Denied, None, "The worker may not make keys in the key store",
+        "The request forbids that the worker gives itself a role on the key store, and it holds none that suffices.",
+        "Assign the worker Key Vault Crypto Officer (Managed HSM Crypto User on a Managed HSM), or leave \
+         `keyStore.grantOwnAccess` out, then retry the job.";
     KeyStoreUnprotected = "key-store-unprotected", Invalid, None, "The vault has no purge protection",
         "Azure services refuse keys of a vault without soft delete and purge protection. Turning it on cannot be undone.",
         "Send the request again with `\"acknowledge\": [\"enable-purge-protection\"]`, or turn it on yourself and retry.";

@@ -95,6 +95,19 @@ pub struct KeyStore {
     #[serde(default)]
     #[schema(required = false)]
     pub on_deleted_name: OnDeletedName,
+    /// Whether the worker may give itself the role that it needs to make keys, where it has none. Forbidden, it must have one.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schema(required = false, default = true)]
+    pub grant_own_access: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// What to do when a soft-deleted vault holds the name.

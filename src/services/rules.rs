@@ -69,6 +69,13 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
             refuse("/target/create", format!("an {name} is not created here; create it first, then set its key"));
         }
         Some(create) => {
+            for name in create.properties.iter().flat_map(|(name, value)| secrets(name, value)) {
+                let detail =
+                    "a request is stored, so it holds no secrets; create the target with sign-in by Microsoft Entra \
+                              ID, or first and without the key"
+                        .to_owned();
+                refuse(&format!("/target/create/properties/{name}"), detail);
+            }
             for property in &descriptor.reserved_properties {
                 if create.properties.contains_key(property) {
                     let detail = "this property is set by the service, from the rest of the request".to_owned();
@@ -77,6 +84,27 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
             }
         }
         None => {}
+    }
+}
+
+/// The members whose names say that they are secret, as paths.
+fn secrets(name: &str, value: &serde_json::Value) -> Vec<String> {
+    let lower = name.to_ascii_lowercase();
+    if ["password", "secret", "sharedkey", "connectionstring"].iter().any(|word| lower.contains(word))
+        && !value.is_object()
+    {
+        return vec![name.to_owned()];
+    }
+    match value {
+        serde_json::Value::Object(members) => {
+            let inner = members.iter().flat_map(|(name, value)| secrets(name, value));
+            inner.map(|path| format!("{name}/{path}")).collect()
+        }
+        serde_json::Value::Array(items) => {
+            let inner = items.iter().enumerate().flat_map(|(n, item)| secrets(&n.to_string(), item));
+            inner.map(|path| format!("{name}/{path}")).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

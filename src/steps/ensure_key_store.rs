@@ -7,6 +7,7 @@ use super::context::missing;
 use super::spec::EnsureKeyStore;
 use super::windows::READ_LAG;
 use super::{Acted, Decision, Step, StepContext, StepError, WaitReason};
+use crate::azure::cloud::same_region;
 use crate::azure::managed_hsms;
 use crate::azure::vaults::{self, Activation, DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku, VaultSpec};
 use crate::azure::{AzureError, AzureErrorKind};
@@ -82,9 +83,12 @@ impl Step for EnsureKeyStore {
         }
     }
 
-    fn decide(&self, seen: &Self::Seen, _facts: &Facts) -> Decision<Self::Action> {
+    fn decide(&self, seen: &Self::Seen, facts: &Facts) -> Decision<Self::Action> {
         match seen {
-            Seen::Found(vault) => self.judge(vault),
+            Seen::Found(vault) => match self.wrong_region(vault, facts) {
+                Some(failure) => Decision::Refuse(failure),
+                None => self.judge(vault),
+            },
             Seen::NotReadableYet => {
                 let text = format!("{} was made and cannot be read yet", self.store.name());
                 Decision::Wait(WaitReason::new("read-lag", text))
@@ -131,6 +135,13 @@ impl Step for EnsureKeyStore {
 impl EnsureKeyStore {
     fn is_hsm(&self) -> bool {
         self.store.is_type(MANAGED_HSM_TYPE)
+    }
+
+    /// A target whose region is not told, as those that lie in another resource, is left to Azure's own check.
+    fn wrong_region(&self, vault: &Vault, facts: &Facts) -> Option<Failure> {
+        let target = facts.target.as_ref().filter(|t| self.same_region && !t.location.is_empty())?;
+        let message = format!("{} is in {}, and the target in {}", self.store.name(), vault.location, target.location);
+        (!same_region(&vault.location, &target.location)).then(|| Failure::new(Code::KeyStoreOtherRegion, message))
     }
 
     /// Everything that may refuse the vault comes before the one change that cannot be undone.

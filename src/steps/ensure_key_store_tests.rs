@@ -18,6 +18,7 @@ fn step() -> EnsureKeyStore {
         on_deleted_name: OnDeletedName::Fail,
         may_enable_purge_protection: false,
         needs_trusted_bypass: true,
+        same_region: false,
     }
 }
 
@@ -152,5 +153,41 @@ fn a_deleted_vault_comes_back_only_where_asked_only_as_itself_and_only_protected
     ];
     for (step, seen, want) in table {
         assert_eq!(told(step, &seen), want, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_store_in_another_region_is_refused_where_the_service_cares() {
+    let facts = |location: &str| {
+        let target = crate::domain::facts::TargetFact { existed: true, location: location.to_owned() };
+        Facts { target: Some(target), ..Facts::default() }
+    };
+    for (same_region, location, want) in [
+        (true, "UK South", "satisfied"),
+        (true, "uksouth", "satisfied"),
+        (true, "ukwest", "refuse key-store-other-region"),
+        (false, "ukwest", "satisfied"),
+        // What lies in another resource does not tell its region.
+        (true, "", "satisfied"),
+    ] {
+        let step = EnsureKeyStore { same_region, ..step() };
+        assert_eq!(testing::told(step.decide(&with(|_| {}), &facts(location))), want, "{same_region} {location}");
+    }
+}
+
+#[test]
+fn an_hsm_works_once_its_owner_has_activated_it() {
+    let hsm = EnsureKeyStore {
+        store: testing::id(crate::domain::request::MANAGED_HSM_TYPE, "hsm1"),
+        may_enable_purge_protection: true,
+        ..step()
+    };
+    for (seen, want) in [
+        (with(|v| v.activation = Activation::Missing), "refuse key-store-not-activated"),
+        (with(|v| v.provisioning_state = Some("Activated".into())), "satisfied"),
+        (with(|v| v.provisioning_state = Some("Provisioning".into())), "wait resource-busy"),
+        (with(|v| v.purge_protection = false), "refuse key-store-unprotected"),
+    ] {
+        assert_eq!(told(&hsm, &seen), want, "{seen:?}");
     }
 }

@@ -133,6 +133,10 @@ impl GrantAccess {
             );
             return Decision::Refuse(Failure::new(Code::AzureConflict, message));
         }
+        if self.only_look {
+            let message = format!("this service does not hold the role {} on {}", self.role.name, self.store.name());
+            return Decision::Refuse(Failure::new(Code::OwnAccessMissing, message));
+        }
         Decision::Act(held.holder)
     }
 
@@ -199,6 +203,7 @@ mod tests {
             store: testing::store(),
             role: CRYPTO_OFFICER,
             or_roles: vec![KEY_VAULT_ADMINISTRATOR],
+            only_look: false,
             local_scope: None,
         }
     }

@@ -101,6 +101,9 @@ pub struct EnsureKeyStore {
     /// Whether trusted Microsoft services must pass the firewall.
     #[serde(default)]
     pub needs_trusted_bypass: bool,
+    /// Whether it must be in the target's region.
+    #[serde(default)]
+    pub same_region: bool,
 }
 
 /// See [`StepSpec::EnsureIdentity`].
@@ -127,6 +130,9 @@ pub struct GrantAccess {
     /// Roles that hold every right of `role`, so that having one of them is enough.
     #[serde(default)]
     pub or_roles: Vec<Role>,
+    /// Whether nothing may be granted: the role must be held already.
+    #[serde(default)]
+    pub only_look: bool,
     /// The scope of a local role, for a Managed HSM: `/keys`, or `/keys/{name}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_scope: Option<String>,

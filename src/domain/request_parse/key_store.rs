@@ -10,7 +10,7 @@ use crate::domain::request::{
 };
 
 pub(super) fn read_key_store(field: &Field) -> Option<KeyStore> {
-    let body = field.object(&["resourceId", "create", "onDeletedName"])?;
+    let body = field.object(&["resourceId", "create", "onDeletedName", "grantOwnAccess"])?;
     let id_field = body.require("resourceId");
     let resource_id = id_field.as_ref().and_then(read_arm_id);
     if let (Some(field), Some(id)) = (&id_field, &resource_id) {
@@ -43,7 +43,8 @@ pub(super) fn read_key_store(field: &Field) -> Option<KeyStore> {
     });
     let words = [("fail", OnDeletedName::Fail), ("recover", OnDeletedName::Recover)];
     let on_deleted_name = body.get("onDeletedName").and_then(|f| f.one_of(&words)).unwrap_or_default();
-    Some(KeyStore { resource_id: resource_id?, create, on_deleted_name })
+    let grant_own_access = body.get("grantOwnAccess").and_then(|f| f.boolean()).unwrap_or(true);
+    Some(KeyStore { resource_id: resource_id?, create, on_deleted_name, grant_own_access })
 }
 
 fn read_key_store_create(field: &Field) -> Option<KeyStoreCreate> {

@@ -45,6 +45,7 @@ fn complete() -> Value {
                 },
             },
             "onDeletedName": "recover",
+            "grantOwnAccess": false,
         },
         "key": {
             "name": "k", "type": "RSA-HSM", "size": 3072, "operations": ["wrapKey", "unwrapKey"], "version": "pinned",

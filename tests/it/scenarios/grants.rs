@@ -51,3 +51,15 @@ async fn a_grant_whose_answer_was_lost_is_found_and_not_an_error() {
     scene.succeeds(&scene.request()).await;
     assert_eq!(scene.count("PUT", "*/roleAssignments/*"), 2);
 }
+
+#[tokio::test]
+async fn a_caller_who_forbids_grants_to_the_worker_is_obeyed_and_told_what_is_missing() {
+    let scene = Scene::existing().await;
+    let mut body = scene.request();
+    body["keyStore"]["grantOwnAccess"] = json!(false);
+    let job = scene.fails(&body, Code::OwnAccessMissing).await;
+    assert!(job.failure.is_some_and(|f| f.message.contains("Key Vault Crypto Officer")));
+    assert_eq!(scene.key_versions(), 0);
+    scene.grant_officer(&scene.vault(), json!({})).await;
+    scene.succeeds(&body).await;
+}

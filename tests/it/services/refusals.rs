@@ -98,3 +98,27 @@ fn every_combination_is_allowed_or_names_each_rule_that_it_breaks() {
     println!("{allowed} combinations allowed, {refused} refused");
     assert!(allowed > 100 && refused > allowed);
 }
+
+#[test]
+fn a_request_that_would_store_a_secret_is_refused_at_the_member_that_holds_it() {
+    let d = cmk::services::find("postgresql-flexible-server").expect("it is in the catalogue");
+    let choice = Choice {
+        creating: true,
+        identity: IdentityKind::UserAssigned,
+        version: KeyVersion::Latest,
+        key_type: KeyType::Rsa,
+        size: 2048,
+    };
+    for (properties, pointer) in [
+        (json!({ "administratorLoginPassword": "p" }), "administratorLoginPassword"),
+        (json!({ "administrator": { "userName": "u", "password": "p" } }), "administrator/password"),
+        (json!({ "items": [{ "clientSecret": "p" }] }), "items/0/clientSecret"),
+    ] {
+        let mut body = request(d, choice);
+        body["target"]["create"]["properties"] = properties;
+        let (_, faults) = rules::check(&parse(&body));
+        let told: Vec<&str> = faults.iter().map(|f| f.pointer.as_str()).collect();
+        assert_eq!(told, [format!("/target/create/properties/{pointer}")]);
+        assert!(!format!("{faults:?}").contains("\"p\""), "the secret is not repeated");
+    }
+}
