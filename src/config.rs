@@ -66,6 +66,9 @@ pub struct AzureArgs {
     /// What follows a Managed HSM's name in a custom cloud, for instance managedhsm.localhost:8443.
     #[arg(long, env = "CMK_HSM_SUFFIX")]
     pub hsm_suffix: Option<String>,
+    /// Address of Microsoft Graph in a custom cloud: https, host and port. Needed for an Azure service's own principal.
+    #[arg(long, env = "CMK_GRAPH_ENDPOINT")]
+    pub graph_endpoint: Option<String>,
     /// A PEM file with one more root certificate to trust: a custom cloud's, or an inspecting proxy's.
     #[arg(long, env = "CMK_CA_FILE")]
     pub ca_file: Option<PathBuf>,
@@ -200,6 +203,7 @@ impl AzureArgs {
             arm_scope: None,
             vault_suffix: vault?,
             hsm_suffix: hsm?,
+            graph: self.graph_endpoint.clone(),
             extra_ca_pem,
         };
         Cloud::custom(custom).map_err(|error| faults.push(error.to_string())).ok()

@@ -15,7 +15,7 @@ use crate::services::{
 use crate::steps::StepSpec;
 use crate::steps::spec::{
     AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, EnsureIdentity, EnsureKey, EnsureKeyStore,
-    EnsureResourceGroups, GrantAccess, GroupSpec, Verify,
+    EnsureResourceGroups, FindPlatformPrincipal, GrantAccess, GroupSpec, Verify,
 };
 
 /// The version of the plans this code makes. Old plans stay as they were stored.
@@ -69,6 +69,7 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
     specs.extend(ensure_resource_groups(request));
     specs.push(ensure_key_store(request, descriptor));
     specs.extend(ensure_identity(request));
+    specs.extend(find_platform_principal(request, descriptor));
     if own_identity {
         specs.push(attach_identity(request, descriptor));
     }
@@ -113,11 +114,12 @@ fn needs(spec: &StepSpec, own_identity: bool) -> &'static [&'static str] {
         StepSpec::CheckTarget(_) => &[],
         StepSpec::EnsureResourceGroups(_) => &["check-target"],
         StepSpec::EnsureKeyStore(_) | StepSpec::EnsureIdentity(_) => &["check-target", "ensure-resource-groups"],
+        StepSpec::FindPlatformPrincipal(_) => &["check-target"],
         StepSpec::AttachIdentity(_) if own_identity => &["ensure-key-store"],
         StepSpec::AttachIdentity(_) => &["ensure-identity", "ensure-key"],
         StepSpec::GrantOwnAccess(_) => &["ensure-key-store"],
         StepSpec::GrantIdentityAccess(_) if own_identity => &["ensure-key-store", "attach-identity"],
-        StepSpec::GrantIdentityAccess(_) => &["ensure-key-store", "ensure-identity"],
+        StepSpec::GrantIdentityAccess(_) => &["ensure-key-store", "ensure-identity", "find-platform-principal"],
         StepSpec::AwaitKeyStoreAccess(_) => &["grant-own-access", "grant-identity-access"],
         StepSpec::EnsureKey(_) => &["await-key-store-access"],
         StepSpec::ConfigureService(_) => &["ensure-key", "attach-identity"],
@@ -204,6 +206,15 @@ fn ensure_identity(request: &CmkRequest) -> Option<StepSpec> {
     Some(StepSpec::EnsureIdentity(EnsureIdentity { identity, create: create.is_some(), location }))
 }
 
+fn find_platform_principal(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Option<StepSpec> {
+    let platform = descriptor.platform.as_ref().filter(|_| request.identity.kind == IdentityKind::Platform)?;
+    Some(StepSpec::FindPlatformPrincipal(FindPlatformPrincipal {
+        name: platform.name.clone(),
+        app_id: platform.app_id,
+        app_id_us_government: platform.app_id_us_government,
+    }))
+}
+
 fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::AttachIdentity(AttachIdentity {
         service: descriptor.slug.clone(),
@@ -274,6 +285,7 @@ fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
             let change = s.create.then(|| format!("create the user-assigned identity {}", s.identity.name()));
             (format!("identity {} exists", s.identity.name()), change, None)
         }
+        StepSpec::FindPlatformPrincipal(s) => (format!("the tenant has the principal of {}", s.name), None, None),
         StepSpec::GrantOwnAccess(s) if s.only_look => {
             (format!("this service may manage keys in {} already", s.store.name()), None, None)
         }

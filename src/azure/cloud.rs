@@ -18,6 +18,8 @@ pub struct Cloud {
     pub authority_host: Url,
     /// The scope of tokens for Azure Resource Manager.
     pub arm_scope: String,
+    /// Base address of Microsoft Graph; `None` where a custom cloud names none.
+    pub graph: Option<Url>,
     /// Vaults are `{name}.{vault_suffix}`, which may end in a port.
     pub vault_suffix: String,
     /// Managed HSMs are `{name}.{hsm_suffix}`, which may end in a port.
@@ -37,6 +39,8 @@ pub struct CustomCloud {
     pub authority_host: String,
     /// The scope of tokens for Azure Resource Manager; `None` means `{arm}/.default`.
     pub arm_scope: Option<String>,
+    /// Base address of Microsoft Graph: https, no path. Needed for keys that an Azure service reads with its own principal.
+    pub graph: Option<String>,
     /// What follows a vault's name in its host name: `vault.example.net` or `vault.localhost:8443`.
     pub vault_suffix: String,
     /// What follows a managed HSM's name in its host name.
@@ -73,26 +77,29 @@ impl Cloud {
             "public",
             "https://management.azure.com",
             "https://login.microsoftonline.com",
+            "https://graph.microsoft.com",
             ("vault.azure.net", "managedhsm.azure.net"),
         )
     }
 
-    /// Azure Government. The login host is the SDK's; the ARM host and the suffixes are UNVERIFIED.
+    /// Azure Government. The login host is the SDK's; the other addresses are UNVERIFIED.
     pub fn us_government() -> Self {
         Self::built_in(
             "us-government",
             "https://management.usgovcloudapi.net",
             "https://login.microsoftonline.us",
+            "https://graph.microsoft.us",
             ("vault.usgovcloudapi.net", "managedhsm.usgovcloudapi.net"),
         )
     }
 
-    /// Azure in China. The login host is the SDK's; the ARM host and the suffixes are UNVERIFIED.
+    /// Azure in China. The login host is the SDK's; the other addresses are UNVERIFIED.
     pub fn china() -> Self {
         Self::built_in(
             "china",
             "https://management.chinacloudapi.cn",
             "https://login.chinacloudapi.cn",
+            "https://microsoftgraph.chinacloudapi.cn",
             ("vault.azure.cn", "managedhsm.azure.cn"),
         )
     }
@@ -106,6 +113,7 @@ impl Cloud {
             name: custom.name,
             arm,
             authority_host,
+            graph: custom.graph.map(|graph| origin("graph", &graph)).transpose()?,
             arm_scope,
             vault_suffix: suffix("vaultSuffix", &custom.vault_suffix)?,
             hsm_suffix: suffix("hsmSuffix", &custom.hsm_suffix)?,
@@ -113,7 +121,7 @@ impl Cloud {
         })
     }
 
-    fn built_in(name: &str, arm: &str, authority: &str, suffixes: (&str, &str)) -> Self {
+    fn built_in(name: &str, arm: &str, authority: &str, graph: &str, suffixes: (&str, &str)) -> Self {
         let parse = |address: &str| Url::parse(address).expect("the built-in addresses are valid");
         let arm = parse(arm);
         Self {
@@ -121,6 +129,7 @@ impl Cloud {
             arm_scope: scope_of(&arm),
             arm,
             authority_host: parse(authority),
+            graph: Some(parse(graph)),
             vault_suffix: suffixes.0.to_owned(),
             hsm_suffix: suffixes.1.to_owned(),
             extra_ca_pem: None,

@@ -12,6 +12,7 @@ mod classify;
 pub mod cloud;
 pub mod context;
 pub mod credential;
+pub mod directory;
 pub mod error;
 pub mod identities;
 mod key_models;
@@ -49,6 +50,7 @@ pub use keys::Keys;
 use crate::clock::Clock;
 use crate::domain::ids::PrincipalId;
 use classify::Origin;
+use directory::Directory;
 use limits::Limits;
 use managed_hsms::LocalRoles;
 use role_assignments::PrincipalType;
@@ -86,6 +88,8 @@ pub struct Azure {
     pub arm: Arm,
     /// Keys of vaults.
     pub keys: Keys,
+    /// The tenant's directory.
+    pub directory: Directory,
     /// Local roles of Managed HSMs.
     pub local_roles: LocalRoles,
     credential: Arc<dyn TokenCredential>,
@@ -131,8 +135,18 @@ impl Azure {
         let keys = Keys::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
         let local_roles =
             LocalRoles::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
+        let directory =
+            Directory::new(cloud.clone(), credential.clone(), options.clone(), timeouts.call, limits.clone());
         let arm = Arm::new(cloud, credential.clone(), options, timeouts.call, limits);
-        Ok(Self { arm, keys, local_roles, credential, call_timeout: timeouts.call, own_principal: Arc::default() })
+        Ok(Self {
+            arm,
+            keys,
+            directory,
+            local_roles,
+            credential,
+            call_timeout: timeouts.call,
+            own_principal: Arc::default(),
+        })
     }
 
     /// The cloud.

@@ -154,6 +154,7 @@ fn azure_settings(simulator: &Simulator) -> anyhow::Result<AzureSettings> {
         arm_scope: None,
         vault_suffix: simulator.vault_suffix(),
         hsm_suffix: simulator.hsm_suffix(),
+        graph: Some(simulator.graph_url()),
         extra_ca_pem: Some(simulator.ca_pem().as_bytes().to_vec()),
     })?;
     let credential = CredentialSettings::ClientSecret {

@@ -143,6 +143,10 @@ codes! {
     IdentityNotFound = "identity-not-found", Invalid, None, "The identity does not exist",
         "The request has no `identity.create`, so the managed identity must exist, and Azure says it does not.",
         "Check `identity.resourceId`, or add `identity.create`.";
+    PlatformPrincipalMissing = "platform-principal-missing", Invalid, None, "The tenant has no principal of the Azure service",
+        "The Azure service reads the key with a principal of its own, which comes into a tenant when the resource provider is \
+         registered.",
+        "Register the provider in the subscription, or run `az ad sp create --id` with the application id, then retry the job.";
     KeyMismatch = "key-mismatch", Conflict, None, "A key of this name exists and does not fit",
         "The key differs from the request in type or size, or lacks an operation. It is never replaced.",
         "Choose another `key.name`, or ask for the key as it is.";

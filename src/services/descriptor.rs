@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::read_back::ReadBackRule;
 use super::roles::{self, Role};
@@ -63,6 +64,9 @@ pub struct ServiceDescriptor {
     /// Which resource holds the identity that reads the key.
     #[serde(default)]
     pub identity_on: IdentityOn,
+    /// The application whose principal reads the key, for identities of the kind `platform`.
+    #[serde(default)]
+    pub platform: Option<Platform>,
     /// How the type spells an identity of both kinds: most take `SystemAssigned,UserAssigned`, some want a space in it.
     #[serde(default)]
     pub combined_identity: CombinedIdentity,
@@ -118,6 +122,19 @@ pub struct CreateDefaults {
     /// The kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+}
+
+/// One of Azure's own applications.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Platform {
+    /// Its name in the directory.
+    pub name: String,
+    /// Its application id.
+    pub app_id: Uuid,
+    /// Its application id in Azure Government, where that is another one.
+    #[serde(default)]
+    pub app_id_us_government: Option<Uuid>,
 }
 
 /// Which resource holds the identity that reads the key.

@@ -71,6 +71,20 @@ pub struct IdentityRule {
     pub pointer: String,
     /// How.
     pub form: IdentityForm,
+    /// What it means that nothing is named: that the target's own is used, or Azure's own principal.
+    #[serde(default)]
+    pub absent: Absent,
+}
+
+/// What a target uses that names no identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Absent {
+    /// Its own identity.
+    #[default]
+    Own,
+    /// The Azure service's own principal.
+    Platform,
 }
 
 /// How an identity is named.
@@ -204,6 +218,9 @@ impl ReadBackRule {
         let Some(rule) = &self.identity else { return ReadIdentity::Attached };
         let found = resource.pointer(&rule.pointer).and_then(Value::as_str).unwrap_or_default();
         match (rule.form, found) {
+            (IdentityForm::ResourceId | IdentityForm::ClientId, "") if rule.absent == Absent::Platform => {
+                ReadIdentity::Platform
+            }
             (IdentityForm::ResourceId | IdentityForm::ClientId, "") => ReadIdentity::Own,
             (IdentityForm::ResourceId, id) => ReadIdentity::Resource(id.to_owned()),
             (IdentityForm::ClientId, id) => ReadIdentity::Client(id.to_owned()),

@@ -23,6 +23,7 @@ mod ensure_identity;
 mod ensure_key;
 mod ensure_key_store;
 mod ensure_resource_groups;
+mod find_platform_principal;
 mod grant_access;
 mod verify;
 

@@ -13,6 +13,7 @@ pub async fn run(spec: &StepSpec, cx: &StepContext<'_>, facts: &mut Facts) -> St
         StepSpec::EnsureResourceGroups(step) => drive::drive(step, cx, facts).await,
         StepSpec::EnsureKeyStore(step) => drive::drive(step, cx, facts).await,
         StepSpec::EnsureIdentity(step) => drive::drive(step, cx, facts).await,
+        StepSpec::FindPlatformPrincipal(step) => drive::drive(step, cx, facts).await,
         StepSpec::GrantOwnAccess(grant) => drive::drive(&grant_access::OwnGrant(grant), cx, facts).await,
         StepSpec::GrantIdentityAccess(grant) => drive::drive(&grant_access::IdentityGrant(grant), cx, facts).await,
         StepSpec::AwaitKeyStoreAccess(step) => drive::drive(step, cx, facts).await,

@@ -27,6 +27,8 @@ pub enum StepSpec {
     EnsureKeyStore(EnsureKeyStore),
     /// The user-assigned identity exists.
     EnsureIdentity(EnsureIdentity),
+    /// The principal of the Azure service itself is known.
+    FindPlatformPrincipal(FindPlatformPrincipal),
     /// The service itself may create and read keys in the store.
     GrantOwnAccess(GrantAccess),
     /// The identity may use keys of the store.
@@ -117,6 +119,19 @@ pub struct EnsureIdentity {
     /// The region to create it in; absent: the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+}
+
+/// See [`StepSpec::FindPlatformPrincipal`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FindPlatformPrincipal {
+    /// The application's name.
+    pub name: String,
+    /// The application's id.
+    pub app_id: Uuid,
+    /// The application's id in Azure Government, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_id_us_government: Option<Uuid>,
 }
 
 /// See [`StepSpec::GrantOwnAccess`] and [`StepSpec::GrantIdentityAccess`].
@@ -243,6 +258,7 @@ impl StepSpec {
         "attach-identity",
         "configure-service",
         "verify",
+        "find-platform-principal",
     ];
 
     /// The kind's wire form.
@@ -259,6 +275,7 @@ impl StepSpec {
             Self::AttachIdentity(_) => "attach-identity",
             Self::ConfigureService(_) => "configure-service",
             Self::Verify(_) => "verify",
+            Self::FindPlatformPrincipal(_) => "find-platform-principal",
         }
     }
 }

@@ -40,6 +40,7 @@ fn connect(sim: &Simulator, id: &str, secret: &str, timeouts: Timeouts, ca: bool
         arm_scope: None,
         vault_suffix: sim.vault_suffix(),
         hsm_suffix: sim.hsm_suffix(),
+        graph: Some(sim.graph_url()),
         extra_ca_pem: ca.then(|| sim.ca_pem().as_bytes().to_vec()),
     })
     .expect("the simulator's addresses are valid");

@@ -250,6 +250,11 @@ impl Simulator {
         self.shared.addresses.url("login")
     }
 
+    /// Origin of Microsoft Graph, without trailing slash.
+    pub fn graph_url(&self) -> String {
+        self.shared.addresses.url("graph")
+    }
+
     /// What stands behind a vault's name in its host, with the port: `vault.localhost:8443`.
     pub fn vault_suffix(&self) -> String {
         self.shared.addresses.authority("vault")

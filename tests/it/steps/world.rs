@@ -99,6 +99,7 @@ impl World {
             arm_scope: None,
             vault_suffix: sim.vault_suffix(),
             hsm_suffix: sim.hsm_suffix(),
+            graph: Some(sim.graph_url()),
             extra_ca_pem: Some(sim.ca_pem().as_bytes().to_vec()),
         })
         .expect("the simulator's addresses are valid");

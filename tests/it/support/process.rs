@@ -53,6 +53,7 @@ pub fn command(sim: &Simulator, database_url: &str, folder: &Folder, arguments: 
         .env("CMK_LOGIN_ENDPOINT", sim.login_url())
         .env("CMK_VAULT_SUFFIX", sim.vault_suffix())
         .env("CMK_HSM_SUFFIX", sim.hsm_suffix())
+        .env("CMK_GRAPH_ENDPOINT", sim.graph_url())
         .env("CMK_CA_FILE", &ca)
         .env("CMK_CREDENTIAL", "client-secret")
         .env("AZURE_TENANT_ID", sim.tenant_id())

@@ -301,6 +301,7 @@ pub fn azure_settings(sim: &Simulator) -> AzureSettings {
         arm_scope: None,
         vault_suffix: sim.vault_suffix(),
         hsm_suffix: sim.hsm_suffix(),
+        graph: Some(sim.graph_url()),
         extra_ca_pem: Some(sim.ca_pem().as_bytes().to_vec()),
     });
     AzureSettings {
