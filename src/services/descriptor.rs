@@ -146,6 +146,8 @@ pub enum IdentityOn {
     Target,
     /// The resource that the target lies in.
     Parent,
+    /// None: the body names a user-assigned identity, and nothing is attached.
+    Named,
 }
 
 /// How a type spells an identity of both kinds.
@@ -251,14 +253,14 @@ impl ServiceDescriptor {
     /// The resource that holds the identity.
     pub fn identity_holder(&self, target: &ArmId) -> Option<ArmId> {
         match self.identity_on {
-            IdentityOn::Target => Some(target.clone()),
+            IdentityOn::Target | IdentityOn::Named => Some(target.clone()),
             IdentityOn::Parent => target.parent(),
         }
     }
 
     /// Whether an answer about the target is all that a look at it would see.
     pub fn answers_whole(&self) -> bool {
-        self.setting_at.is_none() && self.identity_on == IdentityOn::Target
+        self.setting_at.is_none() && self.identity_on != IdentityOn::Parent
     }
 
     /// How many writes set the key of a target that exists; one that is created takes one.

@@ -79,7 +79,7 @@ pub(super) async fn read_target(cx: &StepContext<'_>, slug: &str, target: &ArmId
 
 /// The holder of the identity, where that is another resource than the target.
 pub(super) fn holder_elsewhere(descriptor: &ServiceDescriptor, target: &ArmId) -> Result<Option<ArmId>, Failure> {
-    if descriptor.identity_on == IdentityOn::Target {
+    if descriptor.identity_on != IdentityOn::Parent {
         return Ok(None);
     }
     let holder = descriptor.identity_holder(target);
@@ -94,7 +94,7 @@ pub(super) fn below(target: &ArmId, at: &str) -> Result<ArmId, Failure> {
 /// The body of the identity's holder in the target's.
 pub(super) fn holder<'t>(descriptor: &ServiceDescriptor, target: &'t Value) -> Option<&'t Value> {
     match descriptor.identity_on {
-        IdentityOn::Target => Some(target),
+        IdentityOn::Target | IdentityOn::Named => Some(target),
         IdentityOn::Parent => target.get("$holder").filter(|h| !h.is_null()),
     }
 }

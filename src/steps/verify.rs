@@ -23,7 +23,7 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::KeyId;
 use crate::domain::request::IdentityKind;
 use crate::services::rules::identity_word;
-use crate::services::{ReadBack, ResourceState, ServiceDescriptor, has_identity};
+use crate::services::{IdentityOn, ReadBack, ResourceState, ServiceDescriptor, has_identity};
 
 /// How long the store may refuse our own read: access was seen already and can only flap.
 const FLAPPING: Duration = Duration::from_secs(300);
@@ -161,6 +161,9 @@ impl Verify {
 
     /// An identity that the type does not name beside the key has to be attached.
     fn identity_differences(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Vec<String> {
+        if descriptor.identity_on == IdentityOn::Named {
+            return Vec::new();
+        }
         let holder = seen.target.as_ref().and_then(|target| holder(descriptor, target));
         let attached = has_identity(holder.and_then(|h| h.get("identity")), &wanted.identity);
         if seen.target.is_none() || attached {

@@ -301,9 +301,11 @@ fn the_services_table_is_the_catalogue() {
             kinds(&d.identity_kinds_at_creation),
             format!("{}; {} bits", keys.join(", "), sizes.join(", ")),
             d.key_versions.iter().map(|v| version_word(*v)).collect::<Vec<_>>().join(", "),
+            if d.managed_hsm { "yes" } else { "no" }.to_owned(),
         ]
     };
-    let head = ["service", "Azure type", "existing: identity", "created: identity", "keys", "key versions"];
+    let head =
+        ["service", "Azure type", "existing: identity", "created: identity", "keys", "key versions", "Managed HSM"];
     pages::hold(PAGE, "services", &pages::table(head, services::ALL.iter().map(row)));
 }
 
