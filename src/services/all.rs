@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = files![
     "managed-lustre",
     "hpc-cache",
     "dell-powerscale",
+    "discovery-workspace",
     "manufacturing-data-service",
     "aks-kms-etcd",
 ];
