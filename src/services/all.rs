@@ -59,6 +59,7 @@ const FILES: &[(&str, &str)] = files![
     "hpc-cache",
     "dell-powerscale",
     "discovery-workspace",
+    "discovery-bookshelf",
     "manufacturing-data-service",
     "aks-kms-etcd",
 ];
