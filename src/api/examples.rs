@@ -137,7 +137,7 @@ pub(super) fn job_in(state: JobState) -> Job {
         let finished = usize::from(index.unsigned_abs()) < done;
         steps.push(StepRow {
             ordinal: index,
-            planned,
+            planned: std::sync::Arc::new(planned),
             state: if finished { StepState::Done } else { StepState::Pending },
             attempts: 0,
             looks: u32::from(finished),

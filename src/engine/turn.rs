@@ -346,11 +346,11 @@ impl Turn<'_> {
 
     /// Sends until it is recorded or the lease ends: a database that is away for a moment loses nothing.
     async fn send(&self, ledger: &mut Ledger, next: Next) -> Result<(), TurnEnd> {
-        let write = ledger.write(next);
+        let write = Arc::new(ledger.write(next));
         let mut pause = Duration::from_millis(50);
         loop {
             let recorded = tokio::select! {
-                recorded = self.recorder.record(write.clone()) => recorded,
+                recorded = self.recorder.record(Arc::clone(&write)) => recorded,
                 () = self.held.ended() => return Err(TurnEnd::LeaseLost),
             };
             match recorded {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -80,6 +80,9 @@ pub struct Worker {
 
 /// How often a worker says that it is alive and getting answers.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// How long a free turn waits for others to be claimed for with it, while more jobs are due than there is room for.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How often a worker forgets idempotency keys that are past their time.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
@@ -176,12 +179,15 @@ impl Worker {
         // Listening starts before the first look for work, so that nothing falls between the two.
         let mut news = self.news.subscribe();
         let recorder = Recorder::start(&self.store, self.batch);
+        let concurrency = usize::from(self.settings.concurrency);
         let mut last_sign: Option<Instant> = None;
         let mut last_housekeeping: Option<Instant> = None;
         while !stop.is_cancelled() {
             let mut pause = self.settings.poll;
+            let mut more_is_due = false;
             match self.claim(turns, &recorder, stop, hard_stop).await {
-                Ok(()) => {
+                Ok(more) => {
+                    more_is_due = more;
                     if last_sign.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
                         last_sign = self.sign_of_life().await.then(Instant::now);
                     }
@@ -189,44 +195,72 @@ impl Worker {
                         self.keep_house().await;
                         last_housekeeping = Some(Instant::now());
                     }
-                    pause = self.pause_until_due().await.min(pause);
+                    if !more_is_due && turns.len() < concurrency {
+                        pause = self.pause_until_due().await.min(pause);
+                    }
                 }
                 Err(error) => warn!(error = %error, "looking for work failed; will look again"),
             }
+            if more_is_due {
+                self.gather_free_slots(turns, stop).await;
+                continue;
+            }
+            let full = turns.len() >= concurrency;
             #[expect(clippy::disallowed_methods, reason = "the worker's loop is where waiting for work belongs")]
-            let wait = tokio::time::sleep(pause);
-            let full = turns.len() >= usize::from(self.settings.concurrency);
+            let wait = tokio::time::sleep(if full { SIGN_OF_LIFE } else { pause });
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = wait, if !full => {}
+                () = wait => {}
                 () = work_may_be_due(&mut news), if !full => {}
-                Some(ended) = turns.join_next() => if let Err(error) = ended {
-                    error!(error = %error, "a turn ended in a panic; its lease runs out");
-                },
+                Some(ended) = turns.join_next() => turn_ended(ended),
+            }
+            while let Some(ended) = turns.try_join_next() {
+                turn_ended(ended);
             }
         }
     }
 
+    /// While more jobs are due than there is room for, a claim is worth its statement when an eighth of the turns have
+    /// ended, or a moment after the first: jobs that are taken one by one cost the database as much as many at once.
+    async fn gather_free_slots(&self, turns: &mut JoinSet<()>, stop: &CancellationToken) {
+        let concurrency = usize::from(self.settings.concurrency);
+        let enough = (concurrency / 8).max(1);
+        while concurrency.saturating_sub(turns.len()) < enough {
+            // With all turns at work nothing is asked of the database, and the worker still says that it lives.
+            let moment = if turns.len() < concurrency { GATHER } else { SIGN_OF_LIFE };
+            #[expect(clippy::disallowed_methods, reason = "the worker's loop is where waiting for work belongs")]
+            let moment = tokio::time::sleep(moment);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = moment => return,
+                Some(ended) = turns.join_next() => turn_ended(ended),
+            }
+        }
+    }
+
+    /// Takes what is due into the free turns. Answers whether they were too few for all of it.
     async fn claim(
         &self,
         turns: &mut JoinSet<()>,
         recorder: &Recorder,
         stop: &CancellationToken,
         hard_stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let free = self.settings.concurrency.saturating_sub(u16::try_from(turns.len()).unwrap_or(u16::MAX));
         if free == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let given = Instant::now();
-        for claim in self.store.claim_due_jobs(&self.settings.name, free, self.settings.lease).await? {
+        let claims = self.store.claim_due_jobs(&self.settings.name, free, self.settings.lease).await?;
+        let more = claims.len() >= usize::from(free);
+        for claim in claims {
             let (worker, recorder) = (self.clone(), recorder.clone());
             let (stop, hard_stop) = (stop.clone(), hard_stop.clone());
             turns.spawn(async move {
                 worker.run_turn(claim, given, &recorder, &stop, &hard_stop).await;
             });
         }
-        Ok(())
+        Ok(more)
     }
 
     async fn run_turn(
@@ -283,6 +317,12 @@ impl Worker {
             Ok(Some(due)) => Duration::try_from(due - self.store.clock().now()).unwrap_or(shortest).max(shortest),
             _ => self.settings.poll,
         }
+    }
+}
+
+fn turn_ended(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(error = %error, "a turn ended in a panic; its lease runs out");
     }
 }
 

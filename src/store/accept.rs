@@ -2,6 +2,8 @@
 //!
 //! What belongs here: the insert and what it can meet. What does not: validating the request.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -40,8 +42,10 @@ pub struct NewJob<'a> {
 impl NewJob<'_> {
     /// The job as it stands in the database once it has been accepted.
     fn stored(&self, created_at: OffsetDateTime) -> Job {
-        let steps =
-            (0..).zip(&self.plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, step.clone())).collect();
+        let steps = (0..)
+            .zip(&self.plan.steps)
+            .map(|(ordinal, step)| StepRow::pending(ordinal, Arc::new(step.clone())))
+            .collect();
         Job {
             id: self.id,
             kind: self.kind,
@@ -129,8 +133,10 @@ impl Store {
         job: &NewJob<'_>,
         key: Option<&IdempotencyKey<'_>>,
     ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-        let pending: Vec<StepRow> =
-            (0..).zip(&job.plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, step.clone())).collect();
+        let pending: Vec<StepRow> = (0..)
+            .zip(&job.plan.steps)
+            .map(|(ordinal, step)| StepRow::pending(ordinal, Arc::new(step.clone())))
+            .collect();
         sqlx::query_scalar(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              -- A key that was used before is only read: a repeated request writes nothing and locks nothing.

@@ -104,7 +104,8 @@ impl Store {
              )
              update job_runs r set lease_until = t.now + $2
              from held, t, unnest($3::uuid[], $4::bigint[]) as l (job_id, claim_no)
-             where r.job_id = held.job_id and r.job_id = l.job_id and r.claim_no = l.claim_no and r.state = 'running'
+             where r.job_id = held.job_id and r.job_id = l.job_id and r.claim_no = l.claim_no
+               -- Only a job that runs has a lease; see `progress` on why its state is not asked.
                and r.lease_until >= t.now
              returning r.job_id, r.claim_no, r.cancel_requested_at is not null",
         )

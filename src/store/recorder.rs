@@ -19,7 +19,7 @@ const LANES: usize = 2;
 const QUEUE: usize = 1024;
 
 struct Item {
-    write: Box<RunWrite>,
+    write: Arc<RunWrite>,
     answer: oneshot::Sender<Result<Result<(), LeaseLost>, Arc<StoreError>>>,
 }
 
@@ -50,11 +50,11 @@ impl Recorder {
     }
 
     /// Records a write with the next statement.
-    pub async fn record(&self, write: RunWrite) -> Recorded {
+    pub async fn record(&self, write: Arc<RunWrite>) -> Recorded {
         let Some(queue) = &self.queue else { return self.store.record(&write).await };
         let (answer, answered) = oneshot::channel();
         let gone = || StoreError::Unavailable(sqlx::Error::PoolClosed);
-        queue.send(Item { write: Box::new(write), answer }).await.map_err(|_| gone())?;
+        queue.send(Item { write, answer }).await.map_err(|_| gone())?;
         match answered.await {
             Ok(Ok(recorded)) => Ok(recorded),
             // Each sender decides for itself what to do; the statement's error is the same for all.
@@ -71,7 +71,10 @@ async fn send(store: Store, items: Arc<Mutex<mpsc::Receiver<Item>>>, batch: usiz
             return;
         }
         let writes: Vec<&RunWrite> = taken.iter().map(|item| &*item.write).collect();
-        let recorded = store.record_all(&writes).await;
+        let recorded = match writes[..] {
+            [alone] => store.record(alone).await.map(|outcome| vec![outcome]),
+            _ => store.record_all(&writes).await,
+        };
         match recorded {
             Ok(outcomes) => {
                 for (item, outcome) in taken.drain(..).zip(outcomes) {

@@ -3,6 +3,7 @@
 //! What belongs here: reading rows back into domain types. What does not: the wire form of the API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
@@ -126,8 +127,8 @@ impl Job {
 pub struct StepRow {
     /// Its place, from 0.
     pub ordinal: i16,
-    /// Name and task.
-    pub planned: PlannedStep,
+    /// Name and task; they never change, so all copies of a step share them.
+    pub planned: Arc<PlannedStep>,
     /// Where it is.
     pub state: StepState,
     /// Transient errors since the last success or retry.
@@ -152,7 +153,7 @@ pub struct StepRow {
 
 impl StepRow {
     /// A step that has not been begun.
-    pub(super) fn pending(ordinal: i16, planned: PlannedStep) -> Self {
+    pub(super) fn pending(ordinal: i16, planned: Arc<PlannedStep>) -> Self {
         Self {
             ordinal,
             planned,
@@ -234,7 +235,7 @@ impl StoredStep {
         Self { looks: self.looks, ..Self::default() }
     }
 
-    fn with(self, ordinal: i16, planned: PlannedStep) -> StepRow {
+    fn with(self, ordinal: i16, planned: Arc<PlannedStep>) -> StepRow {
         StepRow {
             ordinal,
             planned,
@@ -318,7 +319,7 @@ impl JobRow {
             event_seq: self.event_seq,
             version: self.version,
             traceparent: self.traceparent,
-            steps: steps.map(|((ordinal, planned), step)| step.with(ordinal, planned)).collect(),
+            steps: steps.map(|((ordinal, planned), step)| step.with(ordinal, Arc::new(planned))).collect(),
         })
     }
 }
