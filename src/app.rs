@@ -21,6 +21,7 @@ use crate::config::{ApiArgs, AzureArgs, DatabaseArgs, WorkerArgs, database_url, 
 use crate::engine::{Worker, WorkerSettings};
 use crate::store::Store;
 use crate::store::notify::NewsHub;
+use crate::survey::Surveyor;
 
 /// How long open requests may go on after the order to stop.
 const HTTP_GRACE: Duration = Duration::from_secs(15);
@@ -54,14 +55,18 @@ impl Shutdown {
 }
 
 /// `cmk serve`: the API.
-pub async fn serve(database: &DatabaseArgs, api: &ApiArgs) -> anyhow::Result<()> {
+pub async fn serve(database: &DatabaseArgs, api: &ApiArgs, azure: &AzureArgs) -> anyhow::Result<()> {
     api.check()?;
+    let surveyor = match api.look_at_azure {
+        true => Some(Surveyor::connect(azure.settings(&environment)?)?),
+        false => None,
+    };
     let store = open(database)?;
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
     let news = NewsHub::new();
     let feeding = feed(&news, &store);
-    let served = serve_api(listener, store.clone(), news, &shutdown).await;
+    let served = serve_api(listener, store.clone(), news, surveyor, &shutdown).await;
     shutdown.stop.cancel();
     feeding.end().await;
     store.close().await;
@@ -90,9 +95,15 @@ pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
 }
 
 /// Serves the API until the order to stop, then for at most the grace time.
-pub async fn serve_api(listener: TcpListener, store: Store, news: NewsHub, shutdown: &Shutdown) -> anyhow::Result<()> {
+pub async fn serve_api(
+    listener: TcpListener,
+    store: Store,
+    news: NewsHub,
+    surveyor: Option<Surveyor>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    let state = ApiState { store, news, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() };
+    let state = ApiState { store, news, surveyor, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() };
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
     info!(listen = %address, "the API listens");
     let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.stop.clone().cancelled_owned());

@@ -31,6 +31,10 @@ pub struct ApiArgs {
     /// Listen on an address that others can reach, although callers are not authenticated yet.
     #[arg(long, env = "CMK_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
+    /// Let plans look at Azure: what is in place, what would be changed, and everything that would stop the job. The API
+    /// signs in as a worker does; reading is all it needs.
+    #[arg(long, env = "CMK_LOOK_AT_AZURE")]
+    pub look_at_azure: bool,
 }
 
 /// Flags of a worker.

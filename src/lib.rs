@@ -14,6 +14,8 @@ pub mod steps;
 
 pub mod plan;
 
+pub mod survey;
+
 pub mod store;
 
 pub mod engine;

@@ -26,6 +26,8 @@ enum Command {
         database: DatabaseArgs,
         #[command(flatten)]
         api: ApiArgs,
+        #[command(flatten)]
+        azure: AzureArgs,
     },
     /// A worker.
     Work {
@@ -65,7 +67,7 @@ async fn main() -> std::process::ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Dev(args) => cmk::dev::run(args).await,
-        Command::Serve { database, api } => cmk::app::serve(&database, &api).await,
+        Command::Serve { database, api, azure } => cmk::app::serve(&database, &api, &azure).await,
         Command::Work { database, worker, azure } => cmk::app::work(&database, &worker, &azure).await,
         Command::Migrate { database } => cmk::app::migrate(&database).await,
         Command::Openapi => {

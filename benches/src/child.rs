@@ -190,7 +190,7 @@ async fn latency(url: &str, name: &str, api: &str, times: usize, deaf: bool) -> 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (store, stop) = (store.clone(), stop.clone());
-        tokio::spawn(async move { serve_api(listener, store, news, &stop).await });
+        tokio::spawn(async move { serve_api(listener, store, news, None, &stop).await });
         address.to_string()
     } else {
         api.to_owned()
@@ -227,7 +227,7 @@ async fn serve(url: &str, fed: bool) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    serve_api(listener, store, news, &Shutdown::on_signals()?).await
+    serve_api(listener, store, news, None, &Shutdown::on_signals()?).await
 }
 
 /// Hears all news and does nothing about it, as the listening half of a worker. Until it is killed.

@@ -1,7 +1,8 @@
 //! The HTTP API: parse, call the store, answer.
 //!
 //! What belongs here: routes, wire types, and how both are described in OpenAPI. What does not: Azure, which a handler
-//! cannot reach even by mistake, and running jobs, which the workers do.
+//! cannot reach even by mistake except to have a plan surveyed, which cannot change anything; and running jobs, which the
+//! workers do.
 
 mod accept;
 mod caller;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 use crate::store::notify::NewsHub;
+use crate::survey::Surveyor;
 
 pub use problem::{Problem, ProblemBody};
 pub use router::{router, router_with};
@@ -47,6 +49,8 @@ pub struct ApiState {
     pub store: Store,
     /// Where news of jobs is heard; somebody must feed it ([`NewsHub::run`]), or waits and streams only poll.
     pub news: NewsHub,
+    /// Looks at Azure for plans; without it they only say what a job would look at.
+    pub surveyor: Option<Surveyor>,
     /// Cancelled when the process shuts down: ends waits and streams.
     pub shutdown: CancellationToken,
     /// Bounds.
@@ -97,6 +101,7 @@ impl Default for ApiSettings {
 struct Api {
     store: Store,
     news: NewsHub,
+    surveyor: Option<Surveyor>,
     shutdown: CancellationToken,
     settings: Arc<ApiSettings>,
     in_flight: Arc<Semaphore>,
@@ -115,6 +120,7 @@ impl From<ApiState> for Api {
             replays: replays::Replays::default(),
             store: state.store,
             news: state.news,
+            surveyor: state.surveyor,
             shutdown: state.shutdown,
             settings: Arc::new(state.settings),
         }

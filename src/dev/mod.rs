@@ -23,6 +23,7 @@ use crate::azure::{AzureSettings, Cloud, CredentialSettings, Timeouts};
 use crate::engine::WorkerSettings;
 use crate::store::notify::NewsHub;
 use crate::store::{JobFilter, MAX_PAGE, Store};
+use crate::survey::Surveyor;
 use postgres::{Lifetime, Postgres};
 
 /// Flags of `cmk dev`.
@@ -98,7 +99,8 @@ async fn serve_until_stopped(
     });
     let api = tokio::spawn({
         let (store, shutdown) = (store.clone(), shutdown.clone());
-        async move { app::serve_api(listener, store, news, &shutdown).await }
+        let surveyor = Surveyor::connect(azure_settings(simulator)?)?;
+        async move { app::serve_api(listener, store, news, Some(surveyor), &shutdown).await }
     });
     show::started("API", &format!("http://{address}  docs: http://{address}/docs"));
     let demo = async {

@@ -12,6 +12,7 @@ pub mod drive;
 pub mod spec;
 
 mod binding;
+mod preview;
 mod run;
 mod windows;
 
@@ -45,7 +46,8 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 
 pub use context::{ActGate, StepContext, Stop};
-pub use run::run;
+pub use preview::Preview;
+pub use run::{preview, run};
 pub use spec::StepSpec;
 
 /// One kind of step. `Seen` is what a look finds, `Action` one possible change.

@@ -29,6 +29,7 @@ mod sse;
 mod steps;
 mod store;
 mod support;
+mod survey;
 mod tracing;
 mod upgrade;
 mod wrong_requests;

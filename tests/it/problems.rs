@@ -212,7 +212,8 @@ async fn without_a_database_the_service_says_so() {
     // Nothing listens on the discard port of this machine, so the connection is refused at once.
     let store = Store::open("postgres://nobody@127.0.0.1:9/none", 1, Clock::System).expect("an address");
     let settings = ApiSettings { readiness_timeout: Duration::from_millis(200), ..ApiSettings::default() };
-    let app = router(ApiState { store, news: NewsHub::new(), shutdown: CancellationToken::new(), settings });
+    let app =
+        router(ApiState { store, news: NewsHub::new(), surveyor: None, shutdown: CancellationToken::new(), settings });
     let get = |path: &str| axum::http::Request::get(path).body(axum::body::Body::empty()).expect("a request");
     let ready = app.clone().oneshot(get("/readyz")).await.expect("an answer");
     assert_eq!(ready.status(), 503);

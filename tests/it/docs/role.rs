@@ -8,15 +8,17 @@ use azure_sim::Filter;
 use cmk::azure::{Azure, CredentialSettings};
 use cmk::domain::job::JobState;
 use cmk::engine::{Worker, WorkerSettings};
+use cmk::plan::plan;
 use cmk::services::{
-    ALL, CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, IdentityOn, ServiceDescriptor, of_hsm,
+    ALL, CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, IdentityOn, ServiceDescriptor, of_hsm, rules,
 };
 use cmk::store::notify::NewsHub;
+use cmk::survey::Surveyor;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::pages::{self, hold, table};
-use crate::support::world::{World, azure_settings};
+use crate::support::world::{World, azure_settings, parse};
 
 /// The simulator's principal that starts with no right at all.
 const OUTSIDER: &str = "66666666-6666-4666-8666-666666666666";
@@ -25,6 +27,8 @@ const OUTSIDER: &str = "66666666-6666-4666-8666-666666666666";
 const REASONS: &[(&str, &str)] = &[
     ("Microsoft.Resources/subscriptions/read", "the tenant that a new vault is to trust"),
     ("Microsoft.Resources/subscriptions/resourceGroups/read", "whether the groups exist; the region of a group"),
+    ("Microsoft.Resources/subscriptions/providers/read", "for plans: whether the namespaces are registered"),
+    ("Microsoft.Authorization/locks/read", "for plans: locks against writing"),
     (
         "Microsoft.Resources/subscriptions/resourceGroups/write",
         "making a missing group, with `createResourceGroups`; leave it out if groups are made elsewhere",
@@ -101,6 +105,10 @@ pub fn action_of(method: &str, path: &str) -> Option<String> {
         None => ("Microsoft.Resources", &parts[..]),
     };
     let types: Vec<&str> = rest.iter().step_by(2).copied().collect();
+    // A namespace alone is the subscription's registration for it.
+    if provider.is_some() && rest.is_empty() {
+        return Some("Microsoft.Resources/subscriptions/providers/read".to_owned());
+    }
     if types.last().is_some_and(|last| last.to_ascii_lowercase().contains("operation")) {
         return None;
     }
@@ -112,8 +120,8 @@ pub fn action_of(method: &str, path: &str) -> Option<String> {
     Some(format!("{namespace}/{}/{verb}", types.join("/")))
 }
 
-/// A worker of the world that signs in as the principal that holds the custom role only.
-async fn confined(world: &World) -> Worker {
+/// Clients that sign in as the principal that holds the custom role only.
+async fn confined(world: &World) -> Arc<Azure> {
     let subscription = format!("/subscriptions/{}", world.sim.subscription_id());
     let (definition, role) = (Uuid::new_v4(), role());
     let authorization = format!("{subscription}/providers/Microsoft.Authorization");
@@ -136,8 +144,7 @@ async fn confined(world: &World) -> Worker {
         client_id: id.to_owned(),
         secret: secret.to_owned().into(),
     };
-    let azure = Arc::new(Azure::connect_with_clock(settings, world.clock.clone()).expect("the settings are complete"));
-    Worker::new(world.store.clone(), azure, NewsHub::new(), WorkerSettings::named("confined"))
+    Arc::new(Azure::connect_with_clock(settings, world.clock.clone()).expect("the settings are complete"))
 }
 
 /// The actions that a whole job asks for.
@@ -149,7 +156,14 @@ async fn asked(existing: bool) -> BTreeSet<String> {
     } else {
         world.seed()
     };
-    let worker = confined(&world).await;
+    let azure = confined(&world).await;
+    let request = parse(&body);
+    let (descriptor, _) = rules::check(&request);
+    let plan = plan(&request, descriptor.expect("a service takes it"));
+    let surveyor = Surveyor::new(Arc::clone(&azure), world.clock.clone());
+    let survey = surveyor.survey(&request, &plan).await.expect("it is the only one");
+    assert_eq!((&survey.blockers[..], &survey.unread[..]), (&[][..], &[][..]), "the role is enough to look");
+    let worker = Worker::new(world.store.clone(), azure, NewsHub::new(), WorkerSettings::named("confined"));
     let id = world.submit(&body).await;
     let job = world.run_to_end(&worker, id).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);

@@ -46,7 +46,7 @@ fn settings() -> Vec<(&'static [&'static str], clap::Command)> {
         (&["serve", "work", "migrate"], DatabaseArgs::augment_args(empty())),
         (&["serve"], ApiArgs::augment_args(empty())),
         (&["work"], WorkerArgs::augment_args(empty())),
-        (&["work"], AzureArgs::augment_args(empty())),
+        (&["serve", "work"], AzureArgs::augment_args(empty())),
     ]
 }
 
@@ -72,7 +72,7 @@ fn the_settings_are_the_flags() {
                 meaning = format!("{}. One of {}", meaning.trim_end_matches('.'), values.join(", "));
             }
             flags.extend(commands.iter().map(|command| (*command, flag.clone())));
-            let who = if commands.len() > 1 { "all".to_owned() } else { commands.join(", ") };
+            let who = if commands.len() == 3 { "all".to_owned() } else { commands.join(", ") };
             let meaning = meaning.trim_end_matches('.').to_owned() + ".";
             rows.push([format!("`{flag}`"), format!("`{variable}`"), defaults.join(", "), who, meaning]);
         }

@@ -14,6 +14,7 @@ use cmk::engine::Ledger;
 use cmk::steps::WaitReason;
 use cmk::store::notify::NewsHub;
 use cmk::store::{HeldLease, Job, Next, RunWrite, Store};
+use cmk::survey::Surveyor;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -108,13 +109,19 @@ impl TestApi {
 
     /// Serves with these bounds, and with more routes under the same layers.
     pub async fn start_with(settings: ApiSettings, more: Router) -> Self {
+        Self::start_looking(settings, more, None).await
+    }
+
+    /// Serves with plans that look at Azure.
+    pub async fn start_looking(settings: ApiSettings, more: Router, surveyor: Option<Surveyor>) -> Self {
         let database = TestDatabase::new(migrate).await;
         let clock = Clock::manual(datetime!(2026-07-01 12:00 UTC));
         let store = Store::new(database.pool.clone(), clock.clone());
         let (news, shutdown) = (NewsHub::new(), CancellationToken::new());
         let (hub, feed, stop) = (news.clone(), store.clone(), shutdown.clone());
         tokio::spawn(async move { hub.run(feed, stop).await });
-        let state = ApiState { store: store.clone(), news: news.clone(), shutdown: shutdown.clone(), settings };
+        let state =
+            ApiState { store: store.clone(), news: news.clone(), surveyor, shutdown: shutdown.clone(), settings };
         let base = serve(router_with(state, more), shutdown.clone()).await;
         let client = Client::builder().timeout(DEADLINE).build().expect("a client can be made");
         let stop = shutdown.clone().drop_guard();
