@@ -92,7 +92,7 @@ pub(super) async fn create_job(
         plan: &plan,
         traceparent: context.traceparent.as_deref(),
     };
-    let (job, replayed) = match api.store.insert_job(&new, key.as_ref()).await? {
+    let (job, replayed) = match api.acceptor.insert_job(&new, key.as_ref()).await? {
         Accepted::New(job) => {
             tracing::info!(job.id = %job.id, service = descriptor.slug, "job accepted");
             api.news.announce(job.id, true);

@@ -35,8 +35,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
 use crate::store::notify::NewsHub;
+use crate::store::{Acceptor, Store};
 use crate::survey::Surveyor;
 
 pub use problem::{Problem, ProblemBody};
@@ -100,6 +100,7 @@ impl Default for ApiSettings {
 #[derive(Clone, Debug)]
 struct Api {
     store: Store,
+    acceptor: Acceptor,
     news: NewsHub,
     surveyor: Option<Surveyor>,
     shutdown: CancellationToken,
@@ -118,6 +119,7 @@ impl From<ApiState> for Api {
             waits: permits(state.settings.max_waits),
             streams: permits(state.settings.max_streams),
             replays: replays::Replays::default(),
+            acceptor: Acceptor::start(&state.store),
             store: state.store,
             news: state.news,
             surveyor: state.surveyor,

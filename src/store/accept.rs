@@ -41,11 +41,7 @@ pub struct NewJob<'a> {
 
 impl NewJob<'_> {
     /// The job as it stands in the database once it has been accepted.
-    fn stored(&self, created_at: OffsetDateTime) -> Job {
-        let steps = (0..)
-            .zip(&self.plan.steps)
-            .map(|(ordinal, step)| StepRow::pending(ordinal, Arc::new(step.clone())))
-            .collect();
+    pub(super) fn stored(&self, created_at: OffsetDateTime) -> Job {
         Job {
             id: self.id,
             kind: self.kind,
@@ -70,9 +66,14 @@ impl NewJob<'_> {
             event_seq: 1,
             version: 1,
             traceparent: self.traceparent.map(str::to_owned),
-            steps,
+            steps: pending(self.plan),
         }
     }
+}
+
+/// The steps of a plan that nobody has begun.
+pub(super) fn pending(plan: &Plan) -> Vec<StepRow> {
+    (0..).zip(&plan.steps).map(|(ordinal, step)| StepRow::pending(ordinal, Arc::new(step.clone()))).collect()
 }
 
 /// A caller's idempotency key with the hash of the body it came with.
@@ -133,10 +134,6 @@ impl Store {
         job: &NewJob<'_>,
         key: Option<&IdempotencyKey<'_>>,
     ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-        let pending: Vec<StepRow> = (0..)
-            .zip(&job.plan.steps)
-            .map(|(ordinal, step)| StepRow::pending(ordinal, Arc::new(step.clone())))
-            .collect();
         sqlx::query_scalar(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              -- A key that was used before is only read: a repeated request writes nothing and locks nothing.
@@ -184,7 +181,7 @@ impl Store {
         .bind(Json(job.request))
         .bind(PLAN_VERSION)
         .bind(Json(&job.plan.steps))
-        .bind(stored_steps(&pending))
+        .bind(stored_steps(&pending(job.plan)))
         .bind(i16::try_from(job.plan.steps.len()).unwrap_or(i16::MAX))
         .bind(job.traceparent)
         .bind(EventKind::JobAccepted.as_str())

@@ -5,6 +5,7 @@
 //! hand, so that processes with clocks that differ agree.
 
 mod accept;
+mod acceptor;
 mod claims;
 mod control;
 mod events;
@@ -25,6 +26,7 @@ use sqlx::{ConnectOptions, PgPool};
 use time::OffsetDateTime;
 
 pub use accept::{Accepted, IdempotencyKey, NewJob};
+pub use acceptor::Acceptor;
 pub use claims::{Claim, HeldLease};
 pub use control::{CancelOutcome, RetryOutcome};
 pub use events::{Event, EventKind, NewEvent};

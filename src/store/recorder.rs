@@ -99,7 +99,7 @@ async fn send(store: Store, items: Arc<Mutex<mpsc::Receiver<Item>>>, batch: usiz
 }
 
 /// The same error for another sender: its class decides what follows, its text stands in the log.
-fn shared(error: &StoreError) -> StoreError {
+pub(super) fn shared(error: &StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(cause) => StoreError::Unavailable(sqlx::Error::Protocol(cause.to_string())),
         other => StoreError::Database(sqlx::Error::Protocol(other.to_string())),

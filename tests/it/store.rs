@@ -1,6 +1,6 @@
 //! The store on real PostgreSQL: claims are exclusive, fences hold, rules stand in the database too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use cmk::clock::Clock;
@@ -12,7 +12,8 @@ use cmk::services::rules;
 use cmk::steps::WaitReason;
 use cmk::store::notify::{News, NewsHub};
 use cmk::store::{
-    Accepted, CancelOutcome, HeldLease, IdempotencyKey, Job, JobFilter, LeaseLost, MigrationState, NewJob, Next, Store,
+    Accepted, Acceptor, CancelOutcome, HeldLease, IdempotencyKey, Job, JobFilter, LeaseLost, MigrationState, NewJob,
+    Next, Store,
 };
 use serde_json::json;
 use time::macros::datetime;
@@ -41,6 +42,10 @@ impl Jobs {
 
     /// Accepts a job for an account that exists, under a key of a vault that exists.
     pub async fn accept(&self, account: &str, key: Option<(&str, u8)>) -> Accepted {
+        self.accept_through(None, account, key).await
+    }
+
+    async fn accept_through(&self, through: Option<&Acceptor>, account: &str, key: Option<(&str, u8)>) -> Accepted {
         let group = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
         let request = parse(&json!({
             "target": { "resourceId": format!("{group}/Microsoft.Storage/storageAccounts/{account}") },
@@ -59,7 +64,10 @@ impl Jobs {
             traceparent: None,
         };
         let key = key.map(|(key, body)| IdempotencyKey { caller: "test", key, request_hash: [body; 32] });
-        self.store.insert_job(&job, key.as_ref()).await.expect("the database answers")
+        match through {
+            Some(acceptor) => acceptor.insert_job(&job, key.as_ref()).await.expect("the database answers"),
+            None => self.store.insert_job(&job, key.as_ref()).await.expect("the database answers"),
+        }
     }
 
     async fn insert(&self, account: &str) -> JobId {
@@ -95,6 +103,63 @@ impl Jobs {
     async fn takes(&self, statement: &'static str, id: JobId) -> bool {
         sqlx::query(statement).bind(id.0).execute(&self.database.pool).await.is_ok()
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_come_together_are_answered_as_if_each_came_alone() {
+    let jobs = Jobs::start().await;
+    let (here, there) = (Acceptor::start(&jobs.store), Acceptor::start(&jobs.store));
+    let (key, other) = (("k1", 1), ("k1", 2));
+    // Two processes; targets of their own, targets that several want, one key with two bodies, and keys that repeat.
+    let mut calls: Vec<(String, Option<(&str, u8)>)> = Vec::new();
+    for n in 0..60 {
+        calls.push((format!("own{n}"), None));
+        calls.push((format!("shared{}", n % 5), None));
+        calls.push(("keyed".to_owned(), Some(if n % 10 == 9 { other } else { key })));
+    }
+    let sent = calls.iter().enumerate().map(|(n, (account, key))| {
+        let through = if n % 2 == 0 { &here } else { &there };
+        jobs.accept_through(Some(through), account, *key)
+    });
+    let answers = futures::future::join_all(sent).await;
+    let mut accepted: BTreeMap<String, Vec<JobId>> = BTreeMap::new();
+    for ((account, _), answer) in calls.iter().zip(&answers) {
+        if let Accepted::New(job) = answer {
+            accepted.entry(account.clone()).or_default().push(job.id);
+        }
+    }
+    assert_eq!(accepted.len(), 60 + 5 + 1, "every target is taken");
+    assert!(accepted.values().all(|ids| ids.len() == 1), "and each once: {accepted:?}");
+    for ((account, key), answer) in calls.iter().zip(&answers) {
+        let first = accepted[account][0];
+        match answer {
+            Accepted::New(job) => assert_eq!(job.id, first),
+            Accepted::Replayed(job) => assert_eq!((job.id, key.is_some()), (first, true)),
+            Accepted::TargetBusy(id) => assert_eq!((*id, key.is_none()), (first, true)),
+            Accepted::KeyReused => assert!(key.is_some()),
+        }
+    }
+    let bodies: BTreeSet<bool> = calls
+        .iter()
+        .zip(&answers)
+        .filter(|((_, key), answer)| key.is_some() && matches!(answer, Accepted::KeyReused))
+        .map(|((_, key), _)| *key == Some(other))
+        .collect();
+    assert_eq!(bodies.len(), 1, "one body came first, and only the other one is refused");
+    // The stored rows are whole: what is claimed has its plan, its steps and its first event.
+    let claims = jobs.store.claim_due_jobs("w", 100, LEASE).await.expect("the database answers");
+    assert_eq!(claims.len(), 66);
+    for claim in claims {
+        assert!(!claim.job.steps.is_empty());
+        let events = jobs.store.list_events(claim.job.id, 0, 10).await.expect("it answers");
+        assert_eq!(events.first().map(|e| e.kind.as_str()), Some("job-accepted"));
+    }
+    // A job that was accepted alone and one that came with others are stored alike.
+    let alone = jobs.insert("alone").await;
+    let Accepted::New(together) = jobs.accept_through(Some(&here), "alsoo", None).await else { panic!("accepted") };
+    let told = |text: String, id: JobId, account: &str| text.replace(&id.to_string(), "ID").replace(account, "ACCOUNT");
+    let (a, b) = (jobs.all_of(alone).await, jobs.all_of(together.id).await);
+    assert_eq!(told(a, alone, "alone"), told(b, together.id, "alsoo"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
