@@ -29,6 +29,9 @@ pub(super) fn build(extra_ca_pem: Option<&[u8]>, timeouts: Timeouts) -> Result<T
             .map_err(|e| AzureSetupError::Setting(format!("the extra CA is not a PEM certificate: {e}")))?,
         None => Vec::new(),
     };
+    if extra_ca_pem.is_some() && certificates.is_empty() {
+        return Err(AzureSetupError::Setting("the extra CA's file holds no certificate".to_owned()));
+    }
     let builder = || {
         reqwest::Client::builder()
             .use_rustls_tls()
@@ -114,6 +117,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_is_not_taken_for_one() {
+        let built = build(Some(b"\n"), Timeouts::default());
+        assert!(matches!(built, Err(AzureSetupError::Setting(text)) if text.contains("no certificate")));
+    }
 
     #[test]
     fn this_machine_and_its_metadata_service_are_local() {

@@ -103,6 +103,8 @@ impl Store {
                 // would hash whole tables for what may be one row.
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
+                // A plan that was made while a table was empty would go on reading the whole of it.
+                ("enable_seqscan", "off"),
                 ("random_page_cost", "1.1"),
                 // And planning costs more than they do.
                 ("plan_cache_mode", "force_generic_plan"),

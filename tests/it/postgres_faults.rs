@@ -168,12 +168,15 @@ async fn a_pool_without_a_free_connection_loses_nothing() {
     let rig = Rig::with_connections(&database.url, 3).await;
     rig.load(2).await;
     rig.proxies[0].delay(Duration::from_secs(1));
+    // Requests that come together are stored together, so it takes readers to use up the connections.
+    let readers = futures::future::join_all((0..24).map(|_| rig.service.get(&rig.base, "/v1/jobs?limit=1")));
     let crowd = futures::future::join_all((0..24).map(|_| rig.service.post(&rig.base, rig.service.number())));
     let says_why = eventually("readiness says why", async || {
         let (ready, words) = rig.service.ready(&rig.base).await;
         !ready && words.contains("no free connection")
     });
-    let (answers, ()) = tokio::join!(crowd, says_why);
+    let (read, answers, ()) = tokio::join!(readers, crowd, says_why);
+    assert!(read.iter().any(|answer| answer.as_ref().is_some_and(|(status, _)| *status == 503)), "{read:?}");
     let refused = answers.iter().filter(|posted| matches!(posted, Posted::Unavailable)).count();
     assert!(refused > 0 && answers.iter().all(|posted| !matches!(posted, Posted::Nobody)), "{answers:?}");
     rig.proxies[0].delay(Duration::ZERO);

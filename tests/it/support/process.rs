@@ -40,7 +40,10 @@ impl Drop for Folder {
 /// `cmk` with these arguments over a simulator and a database, and nothing else of this process's environment.
 pub fn command(sim: &Simulator, database_url: &str, folder: &Folder, arguments: &[&str]) -> std::process::Command {
     let ca = folder.0.join("ca.pem");
-    std::fs::write(&ca, sim.ca_pem()).expect("the folder takes a file");
+    // Put in place whole: a program that was started a moment ago may be reading it.
+    let written = folder.0.join(format!("ca-{}.pem", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&written, sim.ca_pem()).expect("the folder takes a file");
+    std::fs::rename(&written, &ca).expect("the folder takes a file");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cmk"));
     command.args(arguments).env_clear();
     for kept in ["PATH", "HOME", "TMPDIR"] {
