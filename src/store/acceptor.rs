@@ -124,9 +124,11 @@ impl Store {
                              $15::text[], $16::bytea[], $17::text[])
                      as w (id, kind, service, target, target_key, requested_by, labels, request, plan, steps, steps_total,
                            traceparent, caller, key, request_hash, event), t
-                 where not exists (select from job_runs r where r.target_key = w.target_key)
+                 -- Each looked up by its key: as anti-joins, planned over empty tables, these would read all of them.
+                 where (select true from job_runs r where r.target_key = w.target_key limit 1) is null
                    and (w.key is null
-                        or not exists (select from idempotency_keys k where k.caller = w.caller and k.key = w.key))
+                        or (select true from idempotency_keys k where k.caller = w.caller and k.key = w.key limit 1)
+                           is null)
              ),
              key as (
                  insert into idempotency_keys (caller, key, request_hash, job_id, created_at)
