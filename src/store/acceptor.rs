@@ -116,6 +116,9 @@ impl Store {
     /// Accepts the jobs that nothing stands in the way of, all in one statement. Answers which, and when.
     async fn insert_jobs(&self, rows: &Columns) -> Result<Vec<(Uuid, OffsetDateTime)>, StoreError> {
         let accepted = sqlx::query_as(
+            // Two statements that want the same key or target wait for each other in one direction only: all keys first,
+            // in order, then all targets, in order, as the statement for one job does. That `run` counts `key` is what
+            // makes it come after; on their own such parts run in any order.
             "with t as (select coalesce($1::timestamptz, now()) as now),
              new as (
                  select w.*, t.now
@@ -132,7 +135,8 @@ impl Store {
              ),
              key as (
                  insert into idempotency_keys (caller, key, request_hash, job_id, created_at)
-                 select caller, key, request_hash, id, now from new where key is not null
+                 select caller, key, request_hash, id, now from new where key is not null order by caller, key
+                 returning job_id
              ),
              job as (
                  insert into jobs (id, kind, service, target, target_key, requested_by, labels, request, plan_version,
@@ -145,6 +149,7 @@ impl Store {
                  insert into job_runs (job_id, target_key, state, run_after, updated_at, steps, steps_total, event_seq,
                                        version)
                  select id, target_key, 'queued', now, now, steps::jsonb, steps_total, 1, 1 from new
+                 where (select count(*) from key) >= 0 order by target_key
              ),
              event as (
                  insert into job_events (job_id, seq, at, kind, data) select id, 1, now, $19, event::jsonb from new

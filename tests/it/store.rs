@@ -163,6 +163,23 @@ async fn jobs_that_come_together_are_answered_as_if_each_came_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_call_many_times_at_once_waits_for_itself_in_one_direction_only() {
+    let jobs = Jobs::start().await;
+    let (here, there) = (Acceptor::start(&jobs.store), Acceptor::start(&jobs.store));
+    for round in 0..40 {
+        let (account, key) = (format!("st{round}"), format!("k{round}"));
+        let calls = (0..20).map(|n| {
+            let through = [Some(&here), Some(&there), None][n % 3];
+            jobs.accept_through(through, &account, Some((&key, 1)))
+        });
+        let answers = futures::future::join_all(calls).await;
+        let new = answers.iter().filter(|answer| matches!(answer, Accepted::New(_))).count();
+        let replayed = answers.iter().filter(|answer| matches!(answer, Accepted::Replayed(_))).count();
+        assert_eq!((new, replayed), (1, 19), "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_job_is_claimed_once_by_many_claimers() {
     let jobs = Jobs::start().await;
     let mut inserted = BTreeSet::new();
