@@ -71,7 +71,8 @@ impl Primary {
 
     /// Kills the server and all that belongs to it, as a machine that loses power does.
     pub async fn kill(&self) {
-        let kill = "kill -s KILL $(cat /proc/$1/task/$1/children 2>/dev/null) $1";
+        // The server itself has to be there; its children come and go, and one may be gone since it was listed.
+        let kill = "of=$(cat /proc/$1/task/$1/children); kill -s KILL $1 && { kill -s KILL $of 2>/dev/null; true; }";
         let sent = Command::new("sh").args(["-c", kill, "sh", &self.number_after("process ").to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the server cannot be killed");
     }
