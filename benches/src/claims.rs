@@ -28,8 +28,9 @@ pub struct Cases {
 }
 
 /// How it went: cycles a second, and the claim statement's mean time.
-struct Rate {
-    cycles: f64,
+pub struct Rate {
+    /// Claims, of one or more jobs, that were made and put back a second.
+    pub cycles: f64,
     claim: Duration,
 }
 
@@ -102,7 +103,7 @@ impl Cases {
 }
 
 /// Every client claims and puts back at the end of the queue, so that the backlog stays as it is.
-async fn claim_and_give_back(url: &str, batch: u16, length: Duration) -> anyhow::Result<Rate> {
+pub async fn claim_and_give_back(url: &str, batch: u16, length: Duration) -> anyhow::Result<Rate> {
     let store = crate::cluster::store(url)?;
     let spent = Arc::new(AtomicU64::new(0));
     let began = Instant::now();

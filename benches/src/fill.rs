@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::statements;
 
-const SUBSCRIPTION: &str = "8c1f0d3e-5b7a-4c2d-9e10-3f4a5b6c7d8e";
+/// The subscription of every request.
+pub const SUBSCRIPTION: &str = "8c1f0d3e-5b7a-4c2d-9e10-3f4a5b6c7d8e";
 
 /// A request of about one kilobyte for a storage account.
 pub fn request(account: &str) -> Value {
@@ -49,9 +50,14 @@ pub fn parsed(body: &Value) -> anyhow::Result<(CmkRequest, &'static ServiceDescr
     Ok((request, descriptor, plan))
 }
 
-/// How many steps a job of [`accept`] has.
+/// Accepts a job for a storage account of this name; its id and how many steps it has.
 pub async fn accept(store: &Store, account: &str, in_turn: bool) -> anyhow::Result<(JobId, usize)> {
-    let (request, descriptor, mut plan) = parsed(&request(account))?;
+    accept_request(store, &request(account), in_turn).await
+}
+
+/// The same for this body.
+pub async fn accept_request(store: &Store, body: &Value, in_turn: bool) -> anyhow::Result<(JobId, usize)> {
+    let (request, descriptor, mut plan) = parsed(body)?;
     if in_turn {
         // Each step after all earlier ones, so that no two of a job share a write.
         for step in &mut plan.steps {

@@ -13,8 +13,10 @@ mod goals;
 mod http;
 mod latency;
 mod peers;
+mod provision;
 mod results;
 mod streams;
+mod waiting;
 
 use anyhow::Context;
 use cluster::Cluster;
@@ -116,6 +118,12 @@ async fn measure(plan: &Plan, cluster: &Cluster, peers: Option<&Peers>, results:
         if plan.wants("crash") {
             latency::crash(cluster, results).await?;
         }
+        if plan.wants("provision") {
+            provision::overhead(cluster, results).await?;
+        }
+        if plan.wants("waiting") {
+            waiting::measure(cluster, repeat, plan.seconds, results).await?;
+        }
     }
     results.begin(0);
     if let Some(claims) = &claims {
@@ -126,6 +134,9 @@ async fn measure(plan: &Plan, cluster: &Cluster, peers: Option<&Peers>, results:
     }
     if plan.wants("streams") {
         streams::measure(cluster, results).await?;
+    }
+    if plan.wants("waits") {
+        provision::waits(cluster, results).await?;
     }
     Ok(())
 }
