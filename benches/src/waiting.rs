@@ -79,7 +79,7 @@ async fn fill(cluster: &Cluster, name: &str, waiting: usize, due: usize) -> anyh
 async fn processor_share(url: &str) -> anyhow::Result<f64> {
     let store = crate::cluster::store(url)?;
     let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(store.pool()).await?;
-    let backend = Process::read(u32::try_from(backend)?).context("the server runs on this machine")?;
+    let server = Stat::read(u32::try_from(backend)?).context("the server runs on this machine")?.parent;
     store.close().await;
     let mut command = Command::new(service()?);
     command.args(["work", "--credential", "managed-identity"]).env("DATABASE_URL", url);
@@ -87,45 +87,51 @@ async fn processor_share(url: &str) -> anyhow::Result<f64> {
     let id = worker.id().context("the worker runs")?;
     // Connected, and past what it does once at its start.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = Process::ticks(id) + Process::family_ticks(backend.parent);
+    let before = own_time(id) + family_time(server);
     tokio::time::sleep(WATCHED).await;
     anyhow::ensure!(worker.try_wait()?.is_none(), "the worker ended");
-    let after = Process::ticks(id) + Process::family_ticks(backend.parent);
+    let after = own_time(id) + family_time(server);
     worker.kill().await?;
-    // Linux counts in hundredths of a second, whatever the kernel's own tick.
-    Ok(after.saturating_sub(before) as f64 / WATCHED.as_secs_f64())
+    Ok((after - before) * 100.0 / WATCHED.as_secs_f64())
 }
 
-/// What /proc says of a process.
-struct Process {
+/// What /proc/…/stat says of a process.
+struct Stat {
     parent: u32,
-    /// Its own time and that of its ended children.
-    own: u64,
-    children: u64,
+    /// The time of its ended children, in seconds.
+    ended_children: f64,
 }
 
-impl Process {
+impl Stat {
     fn read(id: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // After the name, which may contain anything: state, parent, and the times as fields 14 to 17 of the whole.
+        // After the name, which may contain anything: state, parent, and the children's times as fields 16 and 17 of the
+        // whole, in hundredths of a second whatever the kernel's own tick.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let number = |field: usize| fields.get(field)?.parse::<u64>().ok();
-        let parent = u32::try_from(number(1)?).ok()?;
-        Some(Self { parent, own: number(11)? + number(12)?, children: number(13)? + number(14)? })
+        let number = |field: usize| fields.get(field)?.parse::<u32>().ok();
+        let ended_children = f64::from(number(13)?) / 100.0 + f64::from(number(14)?) / 100.0;
+        Some(Self { parent: number(1)?, ended_children })
     }
+}
 
-    fn ticks(id: u32) -> u64 {
-        Self::read(id).map_or(0, |process| process.own)
-    }
+/// The seconds that a process's threads have run. To the nanosecond: the hundredths of /proc/…/stat, of a dozen processes
+/// that do next to nothing, would be off by more than what is measured.
+fn own_time(id: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let ran = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(ran).sum::<f64>() / 1e9
+}
 
-    /// A process with its children, those too that have ended.
-    fn family_ticks(id: u32) -> u64 {
-        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let living = all
-            .filter_map(|entry| Self::read(entry.file_name().to_str()?.parse().ok()?))
-            .filter(|process| process.parent == id)
-            .map(|process| process.own)
-            .sum::<u64>();
-        Self::read(id).map_or(0, |process| process.own + process.children) + living
-    }
+/// The same for a process and its children, those too that have ended.
+fn family_time(id: u32) -> f64 {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let living = all
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|process| Stat::read(*process).is_some_and(|stat| stat.parent == id))
+        .map(own_time)
+        .sum::<f64>();
+    own_time(id) + living + Stat::read(id).map_or(0.0, |stat| stat.ended_children)
 }
