@@ -11,35 +11,43 @@ use crate::claims::claim_and_give_back;
 use crate::cluster::{Cluster, settle, spawn, statements};
 use crate::fill;
 use crate::http::service;
-use crate::results::Results;
+use crate::results::{Results, median};
 
 const WAITING: usize = 20_000;
 const DUE: usize = 10_000;
+
+/// Databases, and how many jobs wait in each beside those that are due.
+const CASES: &[(&str, usize)] = &[("alone", 0), ("beside20k", WAITING)];
+
+/// How often the two are timed.
+const PAIRS: usize = 8;
 
 /// How long the idle machine is watched.
 const WATCHED: Duration = Duration::from_secs(15);
 
 /// Rates of claims beside them and without them, and the processor time of a worker and PostgreSQL with nothing due.
 pub async fn measure(cluster: &Cluster, repeat: usize, seconds: u64, results: &mut Results) -> anyhow::Result<()> {
-    let mut cases = vec![("alone", 0, DUE), ("beside20k", WAITING, DUE)];
-    if repeat % 2 == 1 {
-        cases.reverse();
+    for (name, waiting) in CASES {
+        fill(cluster, name, *waiting, DUE).await?;
     }
-    for (name, waiting, due) in &cases {
-        fill(cluster, name, *waiting, *due).await?;
+    // In short turns, for the machine is another one every few seconds: what counts is the middle one of the pairs' ratios.
+    let (mut alone, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let mut rates = [0.0; 2];
+        for turn in 0..2 {
+            let which = (pair + repeat + turn) % 2;
+            let url = cluster.url(&format!("bench_{}", CASES[which].0));
+            settle(&url).await?;
+            rates[which] = claim_and_give_back(&url, 1, Duration::from_secs(seconds.min(2))).await?.cycles;
+        }
+        alone.push(rates[0]);
+        beside.push(rates[1]);
+        ratios.push(rates[1] / rates[0]);
     }
-    // Forth and back, so that neither has the better half of the time.
-    let (mut first, second): (Vec<_>, Vec<_>) = (cases.clone(), cases.iter().rev().copied().collect());
-    first.extend(second);
-    let mut rates = std::collections::BTreeMap::<&str, f64>::new();
-    for (name, _, _) in first {
-        let url = cluster.url(&format!("bench_{name}"));
-        settle(&url).await?;
-        let rate = claim_and_give_back(&url, 1, Duration::from_secs(seconds)).await?;
-        *rates.entry(name).or_default() += rate.cycles / 2.0;
+    for (name, values) in [("alone", alone), ("beside20k", beside), ("beside20k_ratio", ratios)] {
+        results.note(&format!("ours claim1_{name}"), median(values).unwrap_or(f64::NAN));
     }
-    for (name, rate) in rates {
-        results.note(&format!("ours claim1_{name}"), rate);
+    for (name, _) in CASES {
         cluster.drop(&format!("bench_{name}")).await?;
     }
     for (name, waiting) in [("idle", 0), ("waiting20k", WAITING)] {
