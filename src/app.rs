@@ -66,7 +66,9 @@ pub async fn serve(database: &DatabaseArgs, api: &ApiArgs, azure: &AzureArgs) ->
     let listener = TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
     let news = NewsHub::new();
     let feeding = feed(&news, &store);
-    let served = serve_api(listener, store.clone(), news, surveyor, &shutdown).await;
+    let state =
+        ApiState { store: store.clone(), news, surveyor, shutdown: shutdown.stop.clone(), settings: api.settings() };
+    let served = serve_api(listener, state, &shutdown).await;
     shutdown.stop.cancel();
     feeding.end().await;
     store.close().await;
@@ -94,16 +96,14 @@ pub async fn migrate(database: &DatabaseArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the API needs, with its default bounds.
+pub fn api_state(store: Store, news: NewsHub, surveyor: Option<Surveyor>, shutdown: &Shutdown) -> ApiState {
+    ApiState { store, news, surveyor, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() }
+}
+
 /// Serves the API until the order to stop, then for at most the grace time.
-pub async fn serve_api(
-    listener: TcpListener,
-    store: Store,
-    news: NewsHub,
-    surveyor: Option<Surveyor>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
+pub async fn serve_api(listener: TcpListener, state: ApiState, shutdown: &Shutdown) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    let state = ApiState { store, news, surveyor, shutdown: shutdown.stop.clone(), settings: ApiSettings::default() };
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
     info!(listen = %address, "the API listens");
     let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.stop.clone().cancelled_owned());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::api::ApiSettings;
 use crate::azure::cloud::CustomCloud;
 use crate::azure::{AzureSettings, Cloud, CredentialSettings, Timeouts};
 use crate::engine::WorkerSettings;
@@ -35,6 +36,9 @@ pub struct ApiArgs {
     /// signs in as a worker does; reading is all it needs.
     #[arg(long, env = "CMK_LOOK_AT_AZURE")]
     pub look_at_azure: bool,
+    /// Event streams that may be open at the same time; more are answered 429. Each takes a file descriptor and up to 20 KiB.
+    #[arg(long, env = "CMK_MAX_STREAMS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_streams: u32,
 }
 
 /// Flags of a worker.
@@ -144,6 +148,12 @@ impl ApiArgs {
             "callers are not authenticated, so the API listens on loopback only, not on {}; --insecure-no-auth overrides this",
             self.listen
         )]))
+    }
+
+    /// The API's bounds.
+    pub fn settings(&self) -> ApiSettings {
+        let max_streams = usize::try_from(self.max_streams).unwrap_or(usize::MAX);
+        ApiSettings { max_streams, ..ApiSettings::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cmk::app::{Shutdown, feed, serve_api};
+use cmk::app::{Shutdown, api_state, feed, serve_api};
 use cmk::azure::{Azure, AzureSettings, Cloud, CredentialSettings, Timeouts};
 use cmk::clock::Clock;
 use cmk::engine::{StandIn, Worker, WorkerSettings};
@@ -190,7 +190,7 @@ async fn latency(url: &str, name: &str, api: &str, times: usize, deaf: bool) -> 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (store, stop) = (store.clone(), stop.clone());
-        tokio::spawn(async move { serve_api(listener, store, news, None, &stop).await });
+        tokio::spawn(async move { serve_api(listener, api_state(store, news, None, &stop), &stop).await });
         address.to_string()
     } else {
         api.to_owned()
@@ -227,7 +227,8 @@ async fn serve(url: &str, fed: bool) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    serve_api(listener, store, news, None, &Shutdown::on_signals()?).await
+    let shutdown = Shutdown::on_signals()?;
+    serve_api(listener, api_state(store, news, None, &shutdown), &shutdown).await
 }
 
 /// Hears all news and does nothing about it, as the listening half of a worker. Until it is killed.

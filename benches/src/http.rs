@@ -119,9 +119,15 @@ pub struct Api {
 impl Api {
     /// The real program.
     pub async fn serve(url: &str, connections: u32) -> anyhow::Result<Self> {
+        Self::serve_with(url, connections, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn serve_with(url: &str, connections: u32, flags: &[&str]) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(service()?);
         command.args(["serve", "--listen", &port.to_string(), "--database-connections", &connections.to_string()]);
+        command.args(flags);
         let process = spawn(command.env("DATABASE_URL", url))?;
         for _ in 0..200 {
             if tokio::net::TcpStream::connect(port).await.is_ok() {
@@ -142,6 +148,11 @@ impl Api {
     pub fn memory(&self, which: &str) -> f64 {
         let all = memory(self.process.id().unwrap_or_default());
         all.into_iter().find(|(name, _)| *name == which).map_or(f64::NAN, |(_, value)| value)
+    }
+
+    /// The seconds of processor time that it took so far.
+    pub fn seconds_used(&self) -> f64 {
+        crate::waiting::own_time(self.process.id().unwrap_or_default())
     }
 }
 

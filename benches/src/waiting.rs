@@ -124,7 +124,7 @@ impl Stat {
 
 /// The seconds that a process's threads have run. To the nanosecond: the hundredths of /proc/…/stat, of a dozen processes
 /// that do next to nothing, would be off by more than what is measured.
-fn own_time(id: u32) -> f64 {
+pub fn own_time(id: u32) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let ran = |thread: std::fs::DirEntry| {
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;

@@ -118,8 +118,8 @@ pub(super) async fn list_job_events(
 }
 
 async fn open_stream(api: &Api, id: JobId, after: i64) -> Result<Response, Problem> {
-    // News is heard from before the first look, so that nothing falls in between.
-    let news = api.news.subscribe();
+    // Watched from before the first look, so that nothing falls in between.
+    let watch = api.watchers.watch(id);
     let mark = api.store.get_mark(id).await?.ok_or_else(no_such_job)?;
     if is_over(&mark, after) {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -127,7 +127,7 @@ async fn open_stream(api: &Api, id: JobId, after: i64) -> Result<Response, Probl
     let Ok(permit) = api.streams.clone().try_acquire_owned() else {
         return Err(Problem::new(Code::TooManyRequests).detail("too many event streams are open"));
     };
-    Ok(stream::response(api.clone(), id, after, news, permit))
+    Ok(stream::response(api.clone(), id, after, (watch, mark), permit))
 }
 
 /// Whether the job has ended and everything that happened was told.

@@ -28,6 +28,7 @@ mod stream;
 mod summary;
 mod views;
 mod wait;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +71,7 @@ pub struct ApiSettings {
     pub request_timeout: Duration,
     /// The longest `Prefer: wait`.
     pub max_wait: Duration,
-    /// How often waits and streams look by themselves, in case news was lost.
+    /// How often some of the jobs that waits and streams watch are looked at, in case news was lost.
     pub poll: Duration,
     /// How often an idle event stream sends a comment.
     pub heartbeat: Duration,
@@ -109,6 +110,7 @@ struct Api {
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     replays: replays::Replays,
+    watchers: watch::Watchers,
 }
 
 impl From<ApiState> for Api {
@@ -119,6 +121,7 @@ impl From<ApiState> for Api {
             waits: permits(state.settings.max_waits),
             streams: permits(state.settings.max_streams),
             replays: replays::Replays::default(),
+            watchers: watch::Watchers::start(&state.store, &state.news, state.settings.poll, &state.shutdown),
             acceptor: Acceptor::start(&state.store),
             store: state.store,
             news: state.news,

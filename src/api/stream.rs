@@ -1,9 +1,13 @@
 //! A live stream of a job's events.
 //!
-//! What belongs here: the loop between database and client. What does not: parameters and JSON pages (`events`).
+//! What belongs here: the loop between database and client. What does not: parameters and JSON pages (`events`), and how
+//! a change is noticed (`watch`).
+//!
+//! There may be ten thousand of these, nearly all of them idle: what one of them holds counts.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
@@ -11,31 +15,28 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::broadcast::Receiver;
-use tokio::time::Interval;
 
 use super::Api;
 use super::events::{EventView, is_over};
-use super::wait::{moved, poll};
+use super::watch::{Seen, Watch};
 use crate::domain::ids::JobId;
 use crate::domain::job::JobState;
-use crate::store::StoreError;
-use crate::store::notify::News;
+use crate::store::{JobMark, StoreError};
 
 /// How many events are read at once: what a slow client makes this process hold.
 const BATCH: i64 = 100;
 
 /// The stream as an answer. It ends when the job has ended, when the process shuts down, or when the client goes away.
+/// `mark` was read after the watch began.
 pub(super) fn response(
     api: Api,
     id: JobId,
     after: i64,
-    news: Receiver<News>,
+    (watch, mark): (Watch, JobMark),
     permit: OwnedSemaphorePermit,
 ) -> Response {
     let heartbeat = api.settings.heartbeat;
-    let poll = poll(api.settings.poll);
-    let teller = Teller { api, id, told: after, ready: VecDeque::new(), ended: false, news, poll, _permit: permit };
+    let teller = Teller { api, id, told: after, mark, watch, ready: VecDeque::new(), ended: false, _permit: permit };
     let mut response = Sse::new(teller.into_stream()).keep_alive(KeepAlive::new().interval(heartbeat)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -48,10 +49,10 @@ struct Teller {
     api: Api,
     id: JobId,
     told: i64,
+    mark: JobMark,
+    watch: Watch,
     ready: VecDeque<SseEvent>,
     ended: bool,
-    news: Receiver<News>,
-    poll: Interval,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -69,35 +70,43 @@ impl Teller {
             if self.ended {
                 return None;
             }
-            tokio::select! {
+            let more = tokio::select! {
                 () = shutdown.cancelled() => return None,
-                looked = self.look() => match looked {
+                read = self.read() => match read {
                     Ok(true) => continue,
-                    Ok(false) => {}
-                    // Ending the stream would make an EventSource ask again, meet a 503 and give up: wait instead.
-                    Err(error) => tracing::debug!(error = %error, "an event stream could not look"),
+                    Ok(false) => None,
+                    // Ending the stream would make an EventSource ask again, meet a 503 and give up: try again instead.
+                    Err(error) => {
+                        tracing::debug!(error = %error, "an event stream could not read");
+                        Some(self.api.settings.poll.max(Duration::from_millis(10)))
+                    }
                 }
-            }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return None,
-                () = moved(&mut self.news, self.id) => {}
-                _ = self.poll.tick() => {}
+                seen = self.watch.next() => self.see(seen),
+                () = pause(more), if more.is_some() => {}
             }
         }
     }
 
+    fn see(&mut self, seen: Seen) {
+        match seen {
+            // What was read at the start may be newer than what was under way to this watch then.
+            Seen::At(mark) if mark.version >= self.mark.version => self.mark = mark,
+            Seen::At(_) | Seen::Nothing => {}
+            Seen::Gone => self.ended = true,
+        }
+    }
+
     /// Fetches what is new. False: nothing.
-    async fn look(&mut self) -> Result<bool, StoreError> {
-        let Some(mark) = self.api.store.get_mark(self.id).await? else {
-            self.ended = true;
-            return Ok(true);
-        };
-        if is_over(&mark, self.told) {
-            self.ready.push_back(end(mark.state));
+    async fn read(&mut self) -> Result<bool, StoreError> {
+        if is_over(&self.mark, self.told) {
+            self.ready.push_back(end(self.mark.state));
             self.ended = true;
             return Ok(true);
         }
-        if mark.event_seq <= self.told {
+        if self.mark.event_seq <= self.told {
             return Ok(false);
         }
         let events = self.api.store.list_events(self.id, self.told, BATCH).await?;
@@ -107,6 +116,12 @@ impl Teller {
         }
         Ok(!self.ready.is_empty())
     }
+}
+
+/// How long to let the database be after it did not answer.
+async fn pause(length: Option<Duration>) {
+    #[expect(clippy::disallowed_methods, reason = "the pause between two attempts to read")]
+    tokio::time::sleep(length.unwrap_or_default()).await;
 }
 
 fn written(event: EventView) -> SseEvent {

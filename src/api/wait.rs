@@ -1,20 +1,18 @@
 //! `Prefer: wait=N` (RFC 7240): an answer that waits for a job to move.
 //!
-//! What belongs here: reading the preference, and waiting on news with a poll behind it. What does not: what is
-//! answered afterwards.
+//! What belongs here: reading the preference, and waiting. What does not: what is answered afterwards, and how a change is
+//! noticed (`watch`).
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::Api;
+use super::watch::Seen;
 use crate::domain::ids::JobId;
 use crate::store::JobMark;
-use crate::store::notify::News;
 
 /// The seconds that a caller is ready to wait, at most `max`; 0 where it did not ask. Anything malformed is ignored, as
 /// the RFC wants.
@@ -31,9 +29,8 @@ pub(super) fn preferred_wait(headers: &HeaderMap, max: Duration) -> Duration {
     Duration::ZERO
 }
 
-/// A wait that was granted. It hears news from the moment it is made, so make it before reading what it waits on.
+/// A wait that was granted.
 pub(super) struct Wait {
-    news: Receiver<News>,
     length: Duration,
     _permit: OwnedSemaphorePermit,
 }
@@ -47,28 +44,32 @@ impl Api {
             return None;
         }
         match self.waits.clone().try_acquire_owned() {
-            Ok(permit) => Some(Wait { news: self.news.subscribe(), length, _permit: permit }),
+            Ok(permit) => Some(Wait { length, _permit: permit }),
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
         }
     }
 
     /// Waits until the job's mark is as wanted. False: the time is over, the process shuts down, or the job is gone.
-    pub(super) async fn wait(&self, mut wait: Wait, id: JobId, is_wanted: impl Fn(&JobMark) -> bool) -> bool {
+    pub(super) async fn wait(&self, wait: Wait, id: JobId, is_wanted: impl Fn(&JobMark) -> bool) -> bool {
         let deadline = Instant::now() + wait.length;
-        let mut poll = poll(self.settings.poll);
+        let mut watch = self.watchers.watch(id);
+        // An error of the database is not an answer to "has it moved": the watch asks again until the deadline.
+        let mut seen = match self.store.get_mark(id).await {
+            Ok(Some(mark)) => Seen::At(mark),
+            Ok(None) => Seen::Gone,
+            Err(_) => Seen::Nothing,
+        };
         loop {
-            tokio::select! {
+            match seen {
+                Seen::At(mark) if is_wanted(&mark) => return true,
+                Seen::Gone => return false,
+                Seen::At(_) | Seen::Nothing => {}
+            }
+            seen = tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return false,
                 () = self.shutdown.cancelled() => return false,
-                () = moved(&mut wait.news, id) => {}
-                _ = poll.tick() => {}
-            }
-            // An error of the database is not an answer to "has it moved": the poll asks again until the deadline.
-            match self.store.get_mark(id).await {
-                Ok(Some(mark)) if is_wanted(&mark) => return true,
-                Ok(Some(_)) | Err(_) => {}
-                Ok(None) => return false,
-            }
+                seen = watch.next() => seen,
+            };
         }
     }
 }
@@ -77,24 +78,6 @@ impl Wait {
     /// The seconds granted, for `Preference-Applied`.
     pub(super) fn seconds(&self) -> u64 {
         self.length.as_secs()
-    }
-}
-
-/// Ticks in case news was lost, the first time at once.
-pub(super) fn poll(every: Duration) -> tokio::time::Interval {
-    let mut poll = tokio::time::interval(every.max(Duration::from_millis(10)));
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    poll
-}
-
-/// Returns when there may be news of the job; never if news has ended, because then the poll is all there is.
-pub(super) async fn moved(news: &mut Receiver<News>, id: JobId) {
-    loop {
-        match news.recv().await {
-            Ok(News::Job { id: other, .. }) if other != id => {}
-            Ok(News::Job { .. } | News::Unsure) | Err(RecvError::Lagged(_)) => return,
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
     }
 }
 

@@ -98,9 +98,10 @@ async fn serve_until_stopped(
         async move { app::run_worker(store, azure, settings, news, &shutdown).await }
     });
     let api = tokio::spawn({
-        let (store, shutdown) = (store.clone(), shutdown.clone());
+        let shutdown = shutdown.clone();
         let surveyor = Surveyor::connect(azure_settings(simulator)?)?;
-        async move { app::serve_api(listener, store, news, Some(surveyor), &shutdown).await }
+        let state = app::api_state(store.clone(), news, Some(surveyor), &shutdown);
+        async move { app::serve_api(listener, state, &shutdown).await }
     });
     show::started("API", &format!("http://{address}  docs: http://{address}/docs"));
     let demo = async {

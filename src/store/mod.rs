@@ -21,7 +21,7 @@ pub mod notify;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 use time::OffsetDateTime;
 
@@ -90,8 +90,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a pool. A connection is there within three seconds and a statement done within ten, or it is an error: see
-    /// `pool` for where the network is lost as well.
+    /// Opens a pool; one of the connections is for hearing news. A connection is there within three seconds and a statement
+    /// done within ten, or it is an error: see `pool` for where the network is lost as well.
     pub fn open(url: &str, max_connections: u32, clock: Clock) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options
@@ -112,7 +112,7 @@ impl Store {
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
-        Ok(Self { pool: pool::Pool::open(options, max_connections), clock })
+        Ok(Self { pool: pool::Pool::open(options, max_connections.saturating_sub(1).max(1)), clock })
     }
 
     /// A store over an existing pool.
@@ -130,7 +130,13 @@ impl Store {
         &self.clock
     }
 
-    /// The pool, for listeners and for tests.
+    /// A pool for one connection to the same database, for what would hold it for ever.
+    fn pool_of_one(&self, acquire: Duration) -> PgPool {
+        let options = PgConnectOptions::clone(&self.pool.inner().connect_options());
+        PgPoolOptions::new().max_connections(1).acquire_timeout(acquire).connect_lazy_with(options)
+    }
+
+    /// The pool, for tests.
     pub fn pool(&self) -> &PgPool {
         self.pool.inner()
     }

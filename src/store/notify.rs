@@ -30,6 +30,13 @@ const NAMED: usize = 150;
 /// How many jobs may wait to be told of. Beyond that the others are told to look at everything.
 const UNTOLD: usize = 5000;
 
+/// After this time without news the connection is asked whether it still lives: one that a firewall forgot is as silent as
+/// one without news, and TCP, which has nothing to send, would never find out.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long the answer may take, and so may connecting.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// A job changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
@@ -110,12 +117,20 @@ impl NewsHub {
     }
 
     async fn listen(&self, store: &Store, pause: &mut Duration) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(store.pool()).await?;
-        listener.listen(CHANNEL).await?;
+        // A listener that is dropped says so to the server first, and on a dead connection that takes a quarter of an
+        // hour. So its connection is none of those that others wait for.
+        let own = store.pool_of_one(ANSWER);
+        let mut listener = PgListener::connect_with(&own).await?;
+        within(listener.listen(CHANNEL)).await?;
         *pause = Duration::from_millis(100);
         let _ = self.heard.send(News::Unsure);
         debug!("listening for news");
-        while let Some(note) = listener.try_recv().await? {
+        loop {
+            let Ok(heard) = tokio::time::timeout(QUIET, listener.try_recv()).await else {
+                within(sqlx::query("select 1").execute(&mut listener)).await?;
+                continue;
+            };
+            let Some(note) = heard? else { return Ok(()) };
             let Some((origin, news)) = note.payload().split_once(' ') else { continue };
             if origin.parse() == Ok(self.untold.origin) {
                 continue;
@@ -124,7 +139,6 @@ impl NewsHub {
                 let _ = self.heard.send(news);
             }
         }
-        Ok(())
     }
 
     async fn tell(&self, store: &Store, stop: &CancellationToken) {
@@ -173,6 +187,10 @@ impl NewsHub {
         }
         payload
     }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 fn parse(text: &str) -> Option<News> {

@@ -60,20 +60,31 @@ impl Store {
         row.map(JobRow::into_job).transpose()
     }
 
-    /// Where a job is, without reading all of it: cheap enough to ask every second.
+    /// Where a job is, without reading all of it.
     pub async fn get_mark(&self, id: JobId) -> Result<Option<JobMark>, StoreError> {
-        let row: Option<(String, i64, i64)> = sqlx::query_as(concat!(
-            "select coalesce(r.state, j.state), coalesce(r.version, j.version), coalesce(r.event_seq, j.event_seq)
+        Ok(self.get_marks(&[id]).await?.pop().map(|(_, mark)| mark))
+    }
+
+    /// The same for many jobs, in any order; those that do not exist are left out.
+    pub async fn get_marks(&self, ids: &[JobId]) -> Result<Vec<(JobId, JobMark)>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows: Vec<(Uuid, String, i64, i64)> = sqlx::query_as(concat!(
+            "select j.id, coalesce(r.state, j.state), coalesce(r.version, j.version),
+                    coalesce(r.event_seq, j.event_seq)
                  from ",
             job_tables!(),
-            " where j.id = $1"
+            " where j.id = any($1)"
         ))
-        .bind(id.0)
-        .fetch_optional(&self.pool)
+        .bind(&ids)
+        .fetch_all(&self.pool)
         .await?;
-        let Some((state, version, event_seq)) = row else { return Ok(None) };
-        let state = JobState::find(&state).ok_or_else(|| StoreError::Corrupt(format!("job {id}: unknown state")))?;
-        Ok(Some(JobMark { state, version, event_seq }))
+        let mark = |(id, state, version, event_seq): (Uuid, String, i64, i64)| {
+            let id = JobId(id);
+            let state = JobState::find(&state);
+            let state = state.ok_or_else(|| StoreError::Corrupt(format!("job {id}: unknown state")))?;
+            Ok((id, JobMark { state, version, event_seq }))
+        };
+        rows.into_iter().map(mark).collect()
     }
 
     /// Jobs without their steps, newest first, at most `limit` and never more than [`MAX_PAGE`] plus one: ask for one

@@ -23,7 +23,7 @@ pub fn import_table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("survey", &["domain", "plan", "steps", "azure", "clock"]),
         ("engine", &["domain", "plan", "steps", "store", "azure", "clock", "telemetry"]),
         ("api", &["domain", "services", "plan", "store", "survey", "clock", "telemetry"]),
-        ("config", &["azure", "engine"]),
+        ("config", &["api", "azure", "engine"]),
         ("app", &["api", "azure", "clock", "config", "engine", "store", "survey", "telemetry"]),
         ("dev", &["app", "azure", "clock", "config", "domain", "engine", "store", "survey", "telemetry"]),
     ];

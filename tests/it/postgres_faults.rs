@@ -6,7 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use cmk::clock::Clock;
+use cmk::domain::ids::JobId;
+use cmk::store::Store;
+use cmk::store::notify::{News, NewsHub};
 use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::cluster::{Primary, Standby};
 use crate::support::database::TestDatabase;
@@ -209,4 +214,34 @@ async fn a_service_whose_worker_is_gone_is_not_ready_after_30_seconds() {
     assert!(words.starts_with("worker: "), "{words}");
     // The last sign of life is up to five seconds older than the death.
     assert!((24..=33).contains(&after.as_secs()), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_is_noticed_and_news_are_heard_again() {
+    let database = TestDatabase::new(migrate).await;
+    let open = |url: &str| Store::open(url, 4, Clock::System).expect("an address");
+    let (id, direct) = (JobId::generate(), open(&database.url));
+    let proxy = Proxy::start(&database.url).await;
+    let behind = open(&proxy.url(&database.url));
+    let (hub, teller, stop) = (NewsHub::new(), NewsHub::new(), CancellationToken::new());
+    let mut news = hub.subscribe();
+    let feed = |hub: &NewsHub, store: &Store| {
+        let (hub, store, stop) = (hub.clone(), store.clone(), stop.clone());
+        tokio::spawn(async move { hub.run(store, stop).await })
+    };
+    let (hearing, telling) = (feed(&hub, &behind), feed(&teller, &direct));
+    let mut is_heard = async || {
+        teller.announce(id, true);
+        let heard = tokio::time::timeout(Duration::from_millis(200), news.recv()).await;
+        matches!(heard, Ok(Ok(News::Job { id: job, due: true })) if job == id)
+    };
+    eventually("news of the job", &mut is_heard).await;
+    // What is told now is lost, and its connection stays silent after the network is back.
+    proxy.set(Mode::Silent);
+    assert!(!is_heard().await);
+    proxy.set(Mode::Open);
+    eventually("news of the job on another connection", &mut is_heard).await;
+    stop.cancel();
+    hearing.await.expect("it ends without a panic");
+    telling.await.expect("it ends without a panic");
 }

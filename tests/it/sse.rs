@@ -213,3 +213,35 @@ async fn open_streams_are_bounded_and_free_their_place() {
         assert!(tokio::time::Instant::now() < deadline, "a closed stream keeps its place");
     }
 }
+
+#[tokio::test]
+async fn streams_of_many_jobs_each_hear_of_their_own() {
+    let api = TestApi::start().await;
+    let mut streams = Vec::new();
+    for number in 0..8 {
+        let id = api.submit(&request_for(&format!("st{number}"))).await;
+        // Two watch the same job, and one of them goes away.
+        let gone = open(&api, id, "?after=1", None).await;
+        streams.push((id, Messages::new(open(&api, id, "?after=1", None).await)));
+        drop(gone);
+    }
+    for (id, _) in &streams {
+        api.act(&format!("/v1/jobs/{id}/cancel")).await;
+    }
+    for (id, stream) in streams {
+        let told: Vec<String> = stream.rest().await.into_iter().map(|message| message.event).collect();
+        assert_eq!(told, ["job-cancel-requested", "job-cancelled", "end"], "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_no_news_reaches_looks_by_itself() {
+    let settings = ApiSettings { poll: Duration::from_millis(20), ..ApiSettings::default() };
+    let api = TestApi::start_with(settings, axum::Router::new()).await;
+    let id = api.submit(&request_for("st1")).await;
+    let stream = Messages::new(open(&api, id, "?after=1", None).await);
+    // Past the API, so that nobody tells of it.
+    api.store.request_cancel(id, "somebody").await.expect("the store answers");
+    let told: Vec<String> = stream.rest().await.into_iter().map(|message| message.event).collect();
+    assert_eq!(told, ["job-cancel-requested", "job-cancelled", "end"]);
+}

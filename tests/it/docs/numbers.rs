@@ -25,6 +25,13 @@ const SAME: &[(&str, &str, &str, &str)] = &[
     ("ARCHITECTURE.md", "at least once a\nsecond", "src/engine/worker.rs", "poll: Duration::from_secs(1),"),
     ("ARCHITECTURE.md", "at least once a\nsecond", "src/api/mod.rs", "poll: Duration::from_secs(1),"),
     ("docs/operations.md", "PostgreSQL 14 or newer", "src/dev/postgres/binaries.rs", "OLDEST: u32 = 14;"),
+    (
+        "docs/operations.md",
+        "every 10 seconds without any",
+        "src/store/notify.rs",
+        "QUIET: Duration = Duration::from_secs(10);",
+    ),
+    ("ARCHITECTURE.md", "a thousand watched jobs", "src/api/watch.rs", "BATCH: usize = 1000;"),
     ("docs/operations.md", "statement may take 10 seconds", "src/store/mod.rs", "(\"statement_timeout\", \"10s\")"),
     ("docs/operations.md", "count for 30 days", "src/store/accept.rs", "IDEMPOTENCY_DAYS: i32 = 30;"),
     ("docs/operations.md", "answers within 2 seconds", "src/api/mod.rs", "readiness_timeout: Duration::from_secs(2),"),
