@@ -119,8 +119,8 @@ pub(super) async fn list_job_events(
 
 async fn open_stream(api: &Api, id: JobId, after: i64) -> Result<Response, Problem> {
     // Watched from before the first look, so that nothing falls in between.
-    let watch = api.watchers.watch(id);
-    let mark = api.store.get_mark(id).await?.ok_or_else(no_such_job)?;
+    let mut watch = api.watchers.watch(id);
+    let mark = watch.read(&api.store).await?.ok_or_else(no_such_job)?;
     if is_over(&mark, after) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -75,7 +75,7 @@ pub(super) async fn create_job(
 ) -> Result<Response, Problem> {
     let key = intake::idempotency_key(&headers)?;
     let key = key.map(|key| IdempotencyKey { caller: caller.name(), key, request_hash: intake::request_hash(&body) });
-    // Heard from before the job exists, so that nothing about it can be missed.
+    // Asked for first: a repeat is answered from memory only where nobody waits.
     let wait = api.grant_wait(&headers);
     if let (Some(key), None) = (&key, &wait)
         && let Some(job) = api.replays.find(key)

@@ -92,9 +92,8 @@ impl Teller {
 
     fn see(&mut self, seen: Seen) {
         match seen {
-            // What was read at the start may be newer than what was under way to this watch then.
-            Seen::At(mark) if mark.version >= self.mark.version => self.mark = mark,
-            Seen::At(_) | Seen::Nothing => {}
+            Seen::At(mark) => self.mark = mark,
+            Seen::Nothing => {}
             Seen::Gone => self.ended = true,
         }
     }

@@ -54,7 +54,7 @@ impl Api {
         let deadline = Instant::now() + wait.length;
         let mut watch = self.watchers.watch(id);
         // An error of the database is not an answer to "has it moved": the watch asks again until the deadline.
-        let mut seen = match self.store.get_mark(id).await {
+        let mut seen = match watch.read(&self.store).await {
             Ok(Some(mark)) => Seen::At(mark),
             Ok(None) => Seen::Gone,
             Err(_) => Seen::Nothing,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::ids::JobId;
 use crate::store::notify::{News, NewsHub};
-use crate::store::{JobMark, Store};
+use crate::store::{JobMark, Store, StoreError};
 
 /// The most jobs that one statement asks for, and the most that are looked at without news at a time.
 const BATCH: usize = 1000;
@@ -48,6 +48,8 @@ pub(super) struct Watch {
     id: JobId,
     all: Arc<Watched>,
     seen: watch::Receiver<Seen>,
+    /// The version that was read last: a look that was under way then may bring an older one.
+    version: i64,
 }
 
 impl Watchers {
@@ -71,12 +73,12 @@ impl Watchers {
         Self(all)
     }
 
-    /// Watches a job from now on: read it after this call, and nothing can happen in between unseen.
+    /// Watches a job from now on: nothing that happens after [`Watch::read`] is missed.
     pub(super) fn watch(&self, id: JobId) -> Watch {
         let mut jobs = self.0.lock();
         let seen = jobs.entry(id).or_insert_with(|| watch::Sender::new(Seen::Nothing)).subscribe();
         drop(jobs);
-        Watch { id, all: Arc::clone(&self.0), seen }
+        Watch { id, all: Arc::clone(&self.0), seen, version: 0 }
     }
 }
 
@@ -87,12 +89,22 @@ impl Watched {
 }
 
 impl Watch {
+    /// Where the job is now. What comes after this is never older.
+    pub(super) async fn read(&mut self, store: &Store) -> Result<Option<JobMark>, StoreError> {
+        let mark = store.get_mark(self.id).await?;
+        self.version = mark.map_or(self.version, |mark| mark.version);
+        Ok(mark)
+    }
+
     /// What is seen next. Never returns when nobody looks any more, because the process shuts down.
     pub(super) async fn next(&mut self) -> Seen {
-        match self.seen.changed().await {
-            Ok(()) => *self.seen.borrow_and_update(),
-            Err(_) => std::future::pending().await,
+        while self.seen.changed().await.is_ok() {
+            match *self.seen.borrow_and_update() {
+                Seen::At(mark) if mark.version < self.version => {}
+                seen => return seen,
+            }
         }
+        std::future::pending().await
     }
 }
 
