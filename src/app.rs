@@ -2,7 +2,6 @@
 //!
 //! What belongs here: putting the parts together, signals, graceful shutdown. What does not: any behaviour of a part.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{ApiSettings, ApiState, router};
+use crate::api::{ApiSettings, ApiState, listen, router};
 use crate::azure::{Azure, AzureSettings};
 use crate::clock::Clock;
 use crate::config::{ApiArgs, AzureArgs, DatabaseArgs, WorkerArgs, database_url, environment};
@@ -104,9 +103,8 @@ pub fn api_state(store: Store, news: NewsHub, surveyor: Option<Surveyor>, shutdo
 /// Serves the API until the order to stop, then for at most the grace time.
 pub async fn serve_api(listener: TcpListener, state: ApiState, shutdown: &Shutdown) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
     info!(listen = %address, "the API listens");
-    let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.stop.clone().cancelled_owned());
+    let serving = listen(listener, router(state), shutdown.stop.clone());
     let abort = shutdown.abort.clone();
     let overdue = async {
         shutdown.stop.cancelled().await;
@@ -118,12 +116,10 @@ pub async fn serve_api(listener: TcpListener, state: ApiState, shutdown: &Shutdo
         }
     };
     tokio::select! {
-        served = serving => served.context("serving the API"),
-        () = overdue => {
-            warn!("some requests did not end in time");
-            Ok(())
-        }
+        () = serving => {}
+        () = overdue => warn!("some requests did not end in time"),
     }
+    Ok(())
 }
 
 /// Runs a worker until the order to stop, and its drain.

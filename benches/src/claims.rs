@@ -1,24 +1,26 @@
 //! The claim statement over backlogs of several sizes: P8, P9, P10, and the list of jobs.
 //!
-//! What belongs here: databases of these sizes and what is timed over them. What does not: workers.
+//! What belongs here: databases of these sizes and what is timed over them. What does not: workers, and old snapshots
+//! (`snapshot`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cmk::steps::WaitReason;
-use cmk::store::{HeldLease, JobFilter, Next, RunWrite, Store};
-use sqlx::{Connection, PgConnection};
+use cmk::store::{HeldLease, JobFilter, Next, RunWrite, Store, StoreError};
 
 use crate::cluster::{Cluster, settle};
 use crate::fill;
 use crate::results::{Results, note_times};
 
 /// How many clients claim at the same time, as in the peers' scripts.
-const CLIENTS: usize = 8;
+pub const CLIENTS: usize = 8;
 
-const DUE: usize = 10_000;
+/// The small backlog.
+pub const DUE: usize = 10_000;
 const MANY: usize = 1_000_000;
+const HISTORY: usize = 10_000_000;
 const PARKED: usize = 100_000;
 
 /// Databases, each with its own backlog.
@@ -31,7 +33,8 @@ pub struct Cases {
 pub struct Rate {
     /// Claims, of one or more jobs, that were made and put back a second.
     pub cycles: f64,
-    claim: Duration,
+    /// How long the claim took, on average.
+    pub claim: Duration,
 }
 
 impl Cases {
@@ -77,29 +80,54 @@ impl Cases {
         Ok(())
     }
 
-    /// The list of 50, at random places of a million ended jobs.
+    /// The list of 50, at places all over a million ended jobs.
     pub async fn lists(&self, results: &mut Results) -> anyhow::Result<()> {
         let store = crate::cluster::store(&self.ended)?;
-        let mut filter = JobFilter::default();
-        let mut taken = Vec::new();
-        for page in 0..300 {
-            let began = Instant::now();
-            let jobs = store.list_jobs(&filter, 51).await?;
-            taken.push(began.elapsed());
-            filter.before = jobs.last().map(|job| job.id);
-            if page % 30 == 29 {
-                // Further back by a part of all there is.
-                let skipped =
-                    sqlx::query_scalar("select id from jobs where id < $1 order by id desc offset 90000 limit 1");
-                let id: Option<uuid::Uuid> =
-                    skipped.bind(filter.before.map(uuid::Uuid::from)).fetch_optional(store.pool()).await?;
-                filter.before = id.map(cmk::domain::ids::JobId);
-            }
-        }
-        note_times(results, "ours list50_of_1m", &taken);
+        list_pages(&store, MANY, "ours list50_of_1m", results).await?;
         store.close().await;
         Ok(())
     }
+}
+
+/// The list of 50 over ten million ended jobs: some 15 minutes to fill, and 40 GB of disk.
+pub async fn long_history(cluster: &Cluster, results: &mut Results) -> anyhow::Result<()> {
+    let store = cluster.migrated("bench_history").await?;
+    let (template, _) = fill::accept(&store, "stpaymentsprod", false).await?;
+    let url = cluster.url("bench_history");
+    for part in 1..=10 {
+        fill::copy_ended(&url, template, HISTORY / 10).await?;
+        eprintln!("    filled {} of {HISTORY}", HISTORY / 10 * part);
+    }
+    settle(&url).await?;
+    list_pages(&store, HISTORY, "ours list50_of_10m", results).await?;
+    store.close().await;
+    cluster.drop("bench_history").await
+}
+
+/// Pages of 50 with what tells whether there are more: ten places, thirty pages at each.
+async fn list_pages(store: &Store, jobs: usize, name: &str, results: &mut Results) -> anyhow::Result<()> {
+    let mut filter = JobFilter::default();
+    let mut taken = Vec::new();
+    let skipped = i64::try_from(jobs / 11)?;
+    for page in 0..300 {
+        let began = Instant::now();
+        let jobs = store.list_jobs(&filter, 51).await?;
+        taken.push(began.elapsed());
+        anyhow::ensure!(jobs.len() == 51, "page {page} has {} jobs", jobs.len());
+        filter.before = jobs.last().map(|job| job.id);
+        if page % 30 == 29 && page < 299 {
+            // Further back by a part of all there is.
+            let further = sqlx::query_scalar("select id from jobs where id < $1 order by id desc offset $2 limit 1");
+            let id: uuid::Uuid = further
+                .bind(filter.before.map(uuid::Uuid::from))
+                .bind(skipped)
+                .fetch_one(store.pool())
+                .await?;
+            filter.before = Some(cmk::domain::ids::JobId(id));
+        }
+    }
+    note_times(results, name, &taken);
+    Ok(())
 }
 
 /// Every client claims and puts back at the end of the queue, so that the backlog stays as it is.
@@ -113,11 +141,8 @@ pub async fn claim_and_give_back(url: &str, batch: u16, length: Duration) -> any
         clients.spawn(async move {
             let mut cycles = 0u64;
             while began.elapsed() < length {
-                let claim = Instant::now();
-                let claims = store.claim_due_jobs(&format!("bench-{client}"), batch, Duration::from_secs(60)).await?;
-                spent.fetch_add(u64::try_from(claim.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                let writes: Vec<RunWrite> = claims.into_iter().map(put_back).collect();
-                store.record_all(&writes.iter().collect::<Vec<_>>()).await?;
+                let claim = one_cycle(&store, &format!("bench-{client}"), batch).await?;
+                spent.fetch_add(u64::try_from(claim.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 cycles += 1;
             }
             anyhow::Ok(cycles)
@@ -132,6 +157,16 @@ pub async fn claim_and_give_back(url: &str, batch: u16, length: Duration) -> any
     Ok(Rate { cycles: cycles as f64 / began.elapsed().as_secs_f64(), claim })
 }
 
+/// Claims and puts back. Answers how long the claim took.
+pub async fn one_cycle(store: &Store, worker: &str, batch: u16) -> Result<Duration, StoreError> {
+    let began = Instant::now();
+    let claims = store.claim_due_jobs(worker, batch, Duration::from_secs(60)).await?;
+    let taken = began.elapsed();
+    let writes: Vec<RunWrite> = claims.into_iter().map(put_back).collect();
+    store.record_all(&writes.iter().collect::<Vec<_>>()).await?;
+    Ok(taken)
+}
+
 fn put_back(claim: cmk::store::Claim) -> RunWrite {
     RunWrite {
         lease: HeldLease { job: claim.job.id, claim_no: claim.job.claim_no },
@@ -141,32 +176,4 @@ fn put_back(claim: cmk::store::Claim) -> RunWrite {
         facts: claim.job.facts,
         events: Vec::new(),
     }
-}
-
-/// P10: a reader that keeps its snapshot while claims go on at full rate, and what is left when it lets go.
-pub async fn held_snapshot(cluster: &Cluster, results: &mut Results) -> anyhow::Result<()> {
-    let store: Store = cluster.migrated("bench_snapshot").await?;
-    let (template, _) = fill::accept(&store, "stpaymentsprod", false).await?;
-    let url = cluster.url("bench_snapshot");
-    fill::copy_runs(&url, template, DUE, "now() - n * interval '1 ms'").await?;
-    settle(&url).await?;
-    let before = claim_and_give_back(&url, 1, Duration::from_secs(3)).await?;
-    let mut reader = PgConnection::connect(&url).await?;
-    sqlx::raw_sql("begin isolation level repeatable read; select count(*) from job_runs;").execute(&mut reader).await?;
-    claim_and_give_back(&url, 1, Duration::from_secs(7)).await?;
-    let held = claim_and_give_back(&url, 1, Duration::from_secs(3)).await?;
-    sqlx::raw_sql("rollback").execute(&mut reader).await?;
-    let released = Instant::now();
-    let mut after = claim_and_give_back(&url, 1, Duration::from_secs(3)).await?;
-    while after.cycles < 0.9 * before.cycles && released.elapsed() < Duration::from_secs(60) {
-        after = claim_and_give_back(&url, 1, Duration::from_secs(3)).await?;
-    }
-    results.note("ours snapshot_before", before.cycles);
-    results.note("ours snapshot_held", held.cycles);
-    results.note("ours snapshot_claim_before_ms", before.claim.as_secs_f64() * 1e3);
-    results.note("ours snapshot_claim_held_ms", held.claim.as_secs_f64() * 1e3);
-    results.note("ours snapshot_recovered_after_s", released.elapsed().as_secs_f64());
-    results.note("ours snapshot_after", after.cycles);
-    store.close().await;
-    cluster.drop("bench_snapshot").await
 }

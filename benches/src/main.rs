@@ -15,6 +15,7 @@ mod latency;
 mod peers;
 mod provision;
 mod results;
+mod snapshot;
 mod streams;
 mod waiting;
 
@@ -130,13 +131,16 @@ async fn measure(plan: &Plan, cluster: &Cluster, peers: Option<&Peers>, results:
         claims.lists(results).await?;
     }
     if plan.wants("snapshot") {
-        claims::held_snapshot(cluster, results).await?;
+        snapshot::measure(cluster, results).await?;
     }
     if plan.wants("streams") {
         streams::measure(cluster, results).await?;
     }
     if plan.wants("waits") {
         provision::waits(cluster, results).await?;
+    }
+    if std::env::var_os("BENCH_LONG_HISTORY").is_some() {
+        claims::long_history(cluster, results).await?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod job_actions;
 mod job_filter;
 mod jobs;
 mod layers;
+mod listen;
 pub mod openapi;
 mod plans;
 mod problem;
@@ -40,6 +41,7 @@ use crate::store::notify::NewsHub;
 use crate::store::{Acceptor, Store};
 use crate::survey::Surveyor;
 
+pub use listen::listen;
 pub use problem::{Problem, ProblemBody};
 pub use router::{router, router_with};
 
