@@ -38,10 +38,11 @@ pub fn command(url: &str, arguments: &[&str]) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// P4 and P5: jobs that wait are run to their end, each step recorded before the next.
+/// P4 and P5: jobs that wait are run to their end, each step recorded before the next. As many steps one by one as the peers
+/// have jobs, so that the connections and plans that are made at the start weigh as much.
 pub async fn drains(cluster: &Cluster, results: &mut Results) -> anyhow::Result<()> {
     for (mode, jobs, concurrency, batch) in
-        [("drain_16", 800, ONE_BY_ONE, 1), ("drain_batched", 4000, BATCHED, Recorder::BATCH)]
+        [("drain_16", 2000, ONE_BY_ONE, 1), ("drain_batched", 4000, BATCHED, Recorder::BATCH)]
     {
         let store = cluster.migrated("bench_engine").await?;
         let (template, steps) = fill::accept(&store, "stpaymentsprod", true).await?;

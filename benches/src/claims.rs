@@ -118,11 +118,8 @@ async fn list_pages(store: &Store, jobs: usize, name: &str, results: &mut Result
         if page % 30 == 29 && page < 299 {
             // Further back by a part of all there is.
             let further = sqlx::query_scalar("select id from jobs where id < $1 order by id desc offset $2 limit 1");
-            let id: uuid::Uuid = further
-                .bind(filter.before.map(uuid::Uuid::from))
-                .bind(skipped)
-                .fetch_one(store.pool())
-                .await?;
+            let id: uuid::Uuid =
+                further.bind(filter.before.map(uuid::Uuid::from)).bind(skipped).fetch_one(store.pool()).await?;
             filter.before = Some(cmk::domain::ids::JobId(id));
         }
     }

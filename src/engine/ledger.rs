@@ -12,7 +12,7 @@ use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
 use crate::domain::job::StepState;
 use crate::steps::{Progress, WaitReason};
-use crate::store::{EventKind, HeldLease, Job, NewEvent, Next, RunWrite, StepRow};
+use crate::store::{ClaimedJob, EventKind, HeldLease, NewEvent, Next, RunWrite, StepRow};
 
 /// Where a run stands.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The run of a job that was just claimed. A step that its last worker left running is looked at anew.
-    pub fn open(job: &Job) -> Self {
+    pub fn open(job: &ClaimedJob) -> Self {
         let lease = HeldLease { job: job.id, claim_no: job.claim_no };
         let mut steps = job.steps.clone();
         for step in steps.iter_mut().filter(|s| s.state == StepState::Running) {

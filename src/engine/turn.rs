@@ -28,7 +28,7 @@ use crate::domain::failure::Failure;
 use crate::domain::retry::{MAX_ATTEMPTS, retry_delay};
 use crate::steps::{self, ActGate, StepContext, StepOutcome, Stop, WaitReason};
 use crate::store::notify::NewsHub;
-use crate::store::{Job, LeaseLost, Next, Recorder, StepRow, Store, StoreError};
+use crate::store::{ClaimedJob, LeaseLost, Next, Recorder, StepRow, Store, StoreError};
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ struct Running<'t> {
 
 impl Turn<'_> {
     /// Runs the job until its turn ends.
-    pub async fn run(&self, job: Job) -> TurnEnd {
+    pub async fn run(&self, job: ClaimedJob) -> TurnEnd {
         let mut ledger = Ledger::open(&job);
         if job.cancel_requested_at.is_some() {
             return self.close(ledger, Next::Cancelled, TurnEnd::Cancelled).await;
@@ -156,7 +156,7 @@ impl Turn<'_> {
     /// one write; the last ones are left to the write that ends the turn.
     async fn run_steps<'t>(
         &'t self,
-        job: &'t Job,
+        job: &'t ClaimedJob,
         ledger: &mut Ledger,
         crashed: &'t CancellationToken,
         closing: &'t CancellationToken,
@@ -226,7 +226,7 @@ impl Turn<'_> {
     /// One run of one step, from the facts as they are now.
     fn run_step<'t>(
         &'t self,
-        job: &'t Job,
+        job: &'t ClaimedJob,
         ledger: &Ledger,
         index: usize,
         crashed: &'t CancellationToken,
@@ -248,7 +248,7 @@ impl Turn<'_> {
 
     async fn outcome_of(
         &self,
-        job: &Job,
+        job: &ClaimedJob,
         step: &StepRow,
         before: &Facts,
         after: &mut Facts,

@@ -11,15 +11,15 @@ use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rows::{JobRow, job_columns};
-use super::{EventKind, Job, Store, StoreError};
+use super::rows::ClaimedRow;
+use super::{ClaimedJob, EventKind, Store, StoreError};
 use crate::domain::ids::JobId;
 
-/// A worker's right to run a job, with the job as it was when claimed.
+/// A worker's right to run a job, with what it needs of the job as it was when claimed.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The job; its `claim_no` is the fence.
-    pub job: Job,
+    pub job: ClaimedJob,
     /// Whether it was taken over from a worker whose lease had ended.
     pub taken_over: bool,
     /// When it was claimed, by the database's clock.
@@ -31,7 +31,7 @@ struct ClaimRow {
     taken_over: bool,
     now: OffsetDateTime,
     #[sqlx(flatten)]
-    job: JobRow,
+    job: ClaimedRow,
 }
 
 /// A lease that a worker holds.
@@ -46,7 +46,7 @@ pub struct HeldLease {
 impl Store {
     /// Claims up to `limit` jobs that are due or whose lease has ended, longest due first, in one statement.
     pub async fn claim_due_jobs(&self, worker: &str, limit: u16, lease: Duration) -> Result<Vec<Claim>, StoreError> {
-        let rows: Vec<ClaimRow> = sqlx::query_as(concat!(
+        let rows: Vec<ClaimRow> = sqlx::query_as(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              due as (
                  select job_id, run_after as since, false as taken_over from job_runs, t
@@ -70,10 +70,10 @@ impl Store {
                  insert into job_events (job_id, seq, at, kind)
                  select job_id, event_seq, now, $5 from r where taken_over
              )
-             select r.taken_over, r.now, ",
-            job_columns!(),
-            " from r join jobs j on j.id = r.job_id order by r.since, r.job_id"
-        ))
+             select r.taken_over, r.now, r.job_id, r.claim_no, r.cancel_requested_at, r.facts, r.steps,
+                    j.target, j.traceparent, j.plan
+             from r join jobs j on j.id = r.job_id order by r.since, r.job_id",
+        )
         .bind(self.now())
         .bind(i64::from(limit))
         .bind(worker)

@@ -34,7 +34,7 @@ pub use health::{Health, MigrationState};
 pub use progress::{LeaseLost, Next, Recorded, RunWrite};
 pub use read::{JobFilter, JobMark, MAX_PAGE};
 pub use recorder::Recorder;
-pub use rows::{Job, StepRow};
+pub use rows::{ClaimedJob, Job, StepRow};
 
 use crate::clock::Clock;
 

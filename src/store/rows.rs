@@ -106,6 +106,19 @@ pub struct Job {
 }
 
 impl Job {
+    /// What a worker needs of it.
+    pub fn claimed(&self) -> ClaimedJob {
+        ClaimedJob {
+            id: self.id,
+            claim_no: self.claim_no,
+            target: self.target.clone(),
+            cancel_requested_at: self.cancel_requested_at,
+            traceparent: self.traceparent.clone(),
+            facts: self.facts.clone(),
+            steps: self.steps.clone(),
+        }
+    }
+
     /// The job as it was when it was accepted: what a repeated request is answered with.
     pub fn as_accepted(mut self) -> Self {
         self.state = JobState::Queued;
@@ -120,6 +133,25 @@ impl Job {
         }
         self
     }
+}
+
+/// What a worker needs of a job to run it. The request is not among it: the plan has taken from it what the steps need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedJob {
+    /// Its id.
+    pub id: JobId,
+    /// The fence.
+    pub claim_no: i64,
+    /// The target.
+    pub target: ArmId,
+    /// When somebody asked to cancel it.
+    pub cancel_requested_at: Option<OffsetDateTime>,
+    /// Trace context of the request that brought it.
+    pub traceparent: Option<String>,
+    /// What its steps learned.
+    pub facts: Facts,
+    /// Its steps in order.
+    pub steps: Vec<StepRow>,
 }
 
 /// A step of a job.
@@ -258,6 +290,50 @@ pub(super) fn stored_steps(steps: &[StepRow]) -> Json<Vec<StoredStep>> {
     Json(steps.iter().map(StoredStep::from).collect())
 }
 
+/// Steps as they stood, with what the plan says about them.
+fn read_steps(id: Uuid, plan: Vec<PlannedStep>, steps: Vec<StoredStep>) -> Result<Vec<StepRow>, StoreError> {
+    if plan.len() != steps.len() {
+        return Err(corrupt(id, "its steps are not those of its plan"));
+    }
+    let steps = (0..).zip(plan).zip(steps);
+    Ok(steps.map(|((ordinal, planned), step)| step.with(ordinal, Arc::new(planned))).collect())
+}
+
+fn read_target(id: Uuid, target: &str) -> Result<ArmId, StoreError> {
+    ArmId::parse(target).map_err(|_| corrupt(id, "its target is no ARM id"))
+}
+
+fn corrupt(id: Uuid, what: &str) -> StoreError {
+    StoreError::Corrupt(format!("job {id}: {what}"))
+}
+
+/// A row of a claim.
+#[derive(FromRow)]
+pub(super) struct ClaimedRow {
+    job_id: Uuid,
+    claim_no: i64,
+    target: String,
+    cancel_requested_at: Option<OffsetDateTime>,
+    traceparent: Option<String>,
+    facts: Json<Facts>,
+    plan: Json<Vec<PlannedStep>>,
+    steps: Json<Vec<StoredStep>>,
+}
+
+impl ClaimedRow {
+    pub(super) fn into_job(self) -> Result<ClaimedJob, StoreError> {
+        Ok(ClaimedJob {
+            id: JobId(self.job_id),
+            claim_no: self.claim_no,
+            target: read_target(self.job_id, &self.target)?,
+            cancel_requested_at: self.cancel_requested_at,
+            traceparent: self.traceparent,
+            facts: self.facts.0,
+            steps: read_steps(self.job_id, self.plan.0, self.steps.0)?,
+        })
+    }
+}
+
 #[derive(FromRow)]
 pub(super) struct JobRow {
     id: Uuid,
@@ -290,15 +366,11 @@ pub(super) struct JobRow {
 impl JobRow {
     /// The job with its steps.
     pub(super) fn into_job(self) -> Result<Job, StoreError> {
-        let corrupt = |what: &str| StoreError::Corrupt(format!("job {}: {what}", self.id));
-        if self.plan.len() != self.steps.len() {
-            return Err(corrupt("its steps are not those of its plan"));
-        }
-        let steps = (0..).zip(self.plan.0).zip(self.steps.0);
+        let corrupt = |what: &str| corrupt(self.id, what);
         Ok(Job {
             id: JobId(self.id),
             kind: *JobKind::ALL.iter().find(|k| k.as_str() == self.kind).ok_or_else(|| corrupt("unknown kind"))?,
-            target: ArmId::parse(&self.target).map_err(|_| corrupt("its target is no ARM id"))?,
+            target: read_target(self.id, &self.target)?,
             state: JobState::find(&self.state).ok_or_else(|| corrupt("unknown state"))?,
             service: self.service,
             requested_by: self.requested_by,
@@ -319,7 +391,7 @@ impl JobRow {
             event_seq: self.event_seq,
             version: self.version,
             traceparent: self.traceparent,
-            steps: steps.map(|((ordinal, planned), step)| step.with(ordinal, Arc::new(planned))).collect(),
+            steps: read_steps(self.id, self.plan.0, self.steps.0)?,
         })
     }
 }

@@ -18,7 +18,7 @@ const NOW: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
 /// The run of a job that nobody has begun: vault and target exist.
 async fn ledger() -> Ledger {
     match Jobs::start().await.accept("st1", None).await {
-        Accepted::New(job) => Ledger::open(&job),
+        Accepted::New(job) => Ledger::open(&job.claimed()),
         other => panic!("not accepted: {other:?}"),
     }
 }

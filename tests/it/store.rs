@@ -12,8 +12,8 @@ use cmk::services::rules;
 use cmk::steps::WaitReason;
 use cmk::store::notify::{News, NewsHub};
 use cmk::store::{
-    Accepted, Acceptor, CancelOutcome, HeldLease, IdempotencyKey, Job, JobFilter, LeaseLost, MigrationState, NewJob,
-    Next, Store,
+    Accepted, Acceptor, CancelOutcome, ClaimedJob, HeldLease, IdempotencyKey, JobFilter, LeaseLost, MigrationState,
+    NewJob, Next, Store,
 };
 use serde_json::json;
 use time::macros::datetime;
@@ -85,7 +85,7 @@ impl Jobs {
     /// Lets the first step of a claimed job wait.
     async fn wait(&self, lease: HeldLease, after: Duration, reason: WaitReason) {
         let job = self.store.get_job(lease.job).await.expect("it answers").expect("it exists");
-        let (mut ledger, now) = (Ledger::open(&job), self.store.clock().now());
+        let (mut ledger, now) = (Ledger::open(&job.claimed()), self.store.clock().now());
         ledger.start(0, now);
         ledger.wait_for(0, after, reason.clone(), None, None, now);
         let recorded = self.store.record(&ledger.write(Next::Waiting { after, reason })).await;
@@ -250,7 +250,7 @@ async fn a_write_that_is_sent_again_is_written_once() {
         let id = jobs.insert("st1").await;
         let lease = jobs.claim(1).await[0];
         let job = jobs.store.get_job(id).await.expect("it answers").expect("it exists");
-        let (mut ledger, now) = (Ledger::open(&job), jobs.store.clock().now());
+        let (mut ledger, now) = (Ledger::open(&job.claimed()), jobs.store.clock().now());
         ledger.start(0, now);
         let write = ledger.write(next);
         for _ in 0..3 {
@@ -281,7 +281,7 @@ async fn writes_of_many_jobs_are_one_batch_and_a_late_one_spoils_no_other() {
     for lease in jobs.claim(10).await {
         let job = jobs.store.get_job(lease.job).await.expect("it answers").expect("it exists");
         let late = late.iter().any(|l| l.job == lease.job);
-        let mut ledger = Ledger::open(&Job { claim_no: if late { 1 } else { job.claim_no }, ..job });
+        let mut ledger = Ledger::open(&ClaimedJob { claim_no: if late { 1 } else { job.claim_no }, ..job.claimed() });
         ledger.start(0, jobs.store.clock().now());
         let next = if writes.len() % 2 == 0 { Next::Running } else { Next::Succeeded };
         writes.push((ledger.write(next), late));

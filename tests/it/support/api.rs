@@ -13,7 +13,7 @@ use cmk::domain::ids::JobId;
 use cmk::engine::Ledger;
 use cmk::steps::WaitReason;
 use cmk::store::notify::NewsHub;
-use cmk::store::{HeldLease, Job, Next, RunWrite, Store};
+use cmk::store::{ClaimedJob, HeldLease, Next, RunWrite, Store};
 use cmk::survey::Surveyor;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -174,7 +174,7 @@ impl TestApi {
     }
 
     /// Claims this job as a worker would. Other jobs that are due are given back.
-    pub async fn claim(&self, id: JobId) -> (Job, HeldLease) {
+    pub async fn claim(&self, id: JobId) -> (ClaimedJob, HeldLease) {
         let claims = self.store.claim_due_jobs("test", 100, DEADLINE).await.expect("the database answers");
         let mut claimed = None;
         for job in claims.into_iter().map(|c| c.job) {
@@ -231,7 +231,7 @@ impl TestApi {
         self.news.announce(id, false);
     }
 
-    fn evidence(&self, job: &Job) -> Evidence {
+    fn evidence(&self, job: &ClaimedJob) -> Evidence {
         Evidence {
             target: job.target.to_string(),
             key_id: "https://kv1.vault.azure.net/keys/k/0123".into(),

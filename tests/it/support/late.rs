@@ -8,12 +8,12 @@ use cmk::domain::codes::Code;
 use cmk::domain::failure::Failure;
 use cmk::engine::Ledger;
 use cmk::steps::WaitReason;
-use cmk::store::{HeldLease, Job, Next, RunWrite};
+use cmk::store::{ClaimedJob, HeldLease, Job, Next, RunWrite};
 
 /// One write of each kind under `lease`, of a run that stood as `job` does.
 pub fn every_write(job: &Job, lease: HeldLease) -> Vec<RunWrite> {
     let now = job.updated_at;
-    let job = Job { claim_no: lease.claim_no, ..job.clone() };
+    let job = ClaimedJob { claim_no: lease.claim_no, ..job.claimed() };
     let open = || Ledger::open(&job);
     let reason = WaitReason::new("retry", "late");
     let failure = Failure::new(Code::AzureUnavailable, "late");
