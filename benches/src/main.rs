@@ -24,6 +24,10 @@ use cluster::Cluster;
 use peers::Peers;
 use results::Results;
 
+/// As the service has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What one run is made of, from the environment.
 struct Plan {
     repeats: usize,
