@@ -104,7 +104,8 @@ pub fn api_state(store: Store, news: NewsHub, surveyor: Option<Surveyor>, shutdo
 pub async fn serve_api(listener: TcpListener, state: ApiState, shutdown: &Shutdown) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     info!(listen = %address, "the API listens");
-    let serving = listen(listener, router(state), shutdown.stop.clone());
+    let head_timeout = state.settings.head_timeout;
+    let serving = listen(listener, router(state), head_timeout, shutdown.stop.clone());
     let abort = shutdown.abort.clone();
     let overdue = async {
         shutdown.stop.cancelled().await;

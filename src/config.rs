@@ -36,7 +36,7 @@ pub struct ApiArgs {
     /// signs in as a worker does; reading is all it needs.
     #[arg(long, env = "CMK_LOOK_AT_AZURE")]
     pub look_at_azure: bool,
-    /// Event streams that may be open at the same time; more are answered 429. Each takes a file descriptor and about 25 KiB.
+    /// Event streams that may be open at the same time; more are answered 429. Each takes a file descriptor and about 17 KiB.
     #[arg(long, env = "CMK_MAX_STREAMS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_streams: u32,
 }

@@ -18,14 +18,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// How long a connection may take for the head of a request, counted from the end of the one before. Longer than the common
-/// clients keep an idle connection for later use, so that it is they who close it and no request meets a closed one.
-const HEAD: Duration = Duration::from_secs(120);
-
-/// Serves connections until the order to stop; ends when those that are open have ended what they were at.
-pub async fn listen(mut listener: TcpListener, app: Router, stop: CancellationToken) {
+/// Serves connections until the order to stop; ends when those that are open have ended what they were at. `head_timeout`:
+/// see [`super::ApiSettings`].
+pub async fn listen(mut listener: TcpListener, app: Router, head_timeout: Duration, stop: CancellationToken) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
     let open = GracefulShutdown::new();
     loop {
         // Of axum's trait: it goes on after errors of single connections, and pauses while there are no descriptors.

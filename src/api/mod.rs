@@ -69,6 +69,10 @@ pub struct ApiSettings {
     pub max_waits: usize,
     /// How many event streams are open at the same time; more are answered 429.
     pub max_streams: usize,
+    /// How long a connection may take for the head of a request, counted from the end of the one before. Longer than the
+    /// common clients keep an idle connection for later use, so that it is they who close it and no request meets a closed
+    /// one.
+    pub head_timeout: Duration,
     /// How long a request may take, the time it asked to wait not counted.
     pub request_timeout: Duration,
     /// The longest `Prefer: wait`.
@@ -89,6 +93,7 @@ impl Default for ApiSettings {
             max_in_flight: 512,
             max_waits: 256,
             max_streams: 256,
+            head_timeout: Duration::from_secs(120),
             request_timeout: Duration::from_secs(30),
             max_wait: Duration::from_secs(55),
             poll: Duration::from_secs(1),

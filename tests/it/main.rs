@@ -2,6 +2,7 @@
 
 mod architecture;
 mod azure;
+mod connections;
 mod crash;
 mod crash_points;
 mod docs;

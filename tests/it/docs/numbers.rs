@@ -24,6 +24,7 @@ const SAME: &[(&str, &str, &str, &str)] = &[
     ("ARCHITECTURE.md", "calls finish for 15", "src/engine/worker.rs", "grace: Duration::from_secs(15),"),
     ("ARCHITECTURE.md", "at least once a\nsecond", "src/engine/worker.rs", "poll: Duration::from_secs(1),"),
     ("ARCHITECTURE.md", "at least once a\nsecond", "src/api/mod.rs", "poll: Duration::from_secs(1),"),
+    ("docs/api-design.md", "has two minutes for the head", "src/api/mod.rs", "head_timeout: Duration::from_secs(120),"),
     ("docs/operations.md", "PostgreSQL 14 or newer", "src/dev/postgres/binaries.rs", "OLDEST: u32 = 14;"),
     (
         "docs/operations.md",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use cmk::api::{ApiSettings, ApiState, router_with};
+use cmk::api::{ApiSettings, ApiState, listen, router_with};
 use cmk::clock::Clock;
 use cmk::domain::codes::Code;
 use cmk::domain::facts::{Evidence, Facts};
@@ -40,7 +40,8 @@ pub struct TestApi {
     pub shutdown: CancellationToken,
     /// The database, which lives as long as the API.
     pub database: TestDatabase,
-    base: String,
+    /// Its address.
+    pub base: String,
     client: Client,
     _stop: DropGuard,
 }
@@ -120,9 +121,10 @@ impl TestApi {
         let (news, shutdown) = (NewsHub::new(), CancellationToken::new());
         let (hub, feed, stop) = (news.clone(), store.clone(), shutdown.clone());
         tokio::spawn(async move { hub.run(feed, stop).await });
+        let head_timeout = settings.head_timeout;
         let state =
             ApiState { store: store.clone(), news: news.clone(), surveyor, shutdown: shutdown.clone(), settings };
-        let base = serve(router_with(state, more), shutdown.clone()).await;
+        let base = serve(router_with(state, more), head_timeout, shutdown.clone()).await;
         let client = Client::builder().timeout(DEADLINE).build().expect("a client can be made");
         let stop = shutdown.clone().drop_guard();
         Self { store, clock, news, shutdown, database, base, client, _stop: stop }
@@ -243,11 +245,10 @@ impl TestApi {
     }
 }
 
-async fn serve(app: Router, stop: CancellationToken) -> String {
+async fn serve(app: Router, head_timeout: Duration, stop: CancellationToken) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-    tokio::spawn(async move { serving.await });
+    tokio::spawn(listen(listener, app, head_timeout, stop));
     format!("http://{address}")
 }
 
