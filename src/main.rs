@@ -5,8 +5,8 @@ use cmk::config::{ApiArgs, AzureArgs, DatabaseArgs, WorkerArgs};
 use cmk::dev::DevArgs;
 use cmk::telemetry::{self, LogFormat};
 
-/// Requests and turns are made of many small allocations that live as long as they do: refusals are answered a quarter
-/// faster than over the C library's allocator, and ten thousand streams take a tenth less memory.
+/// Requests and turns are made of many small allocations that live as long as they do. Over the C library's allocator ten
+/// thousand streams took a tenth more memory, and in the one run that compared them refusals were answered slower.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
