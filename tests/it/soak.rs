@@ -7,10 +7,11 @@
 use std::time::{Duration, Instant};
 
 use azure_sim::{Action, Rule, faults};
+use tokio::time::interval;
 
 use crate::support::database::TestDatabase;
 use crate::support::process::{Program, eventually};
-use crate::support::service::{Posted, Service};
+use crate::support::service::{Posted, STUCK_AFTER, Service};
 use crate::support::world::migrate;
 
 /// The everyday run.
@@ -70,32 +71,49 @@ async fn mixed_jobs_among_faults_end_and_memory_does_not_grow() {
     let mut sizes: [Vec<(f64, f64)>; 3] = Default::default();
     let (began, mut looked) = (Instant::now(), None::<Instant>);
     let mut unfinished: Vec<String> = Vec::new();
+    let mut looks = interval(Duration::from_millis(100));
+    let (mut ended, mut minute) = (0u64, Duration::from_secs(60));
     while began.elapsed() < Duration::from_secs(seconds) {
         if let Posted::Accepted(id) = service.post(&base, service.number()).await {
             unfinished.push(id);
         }
+        let waited = Instant::now();
         eventually("some jobs end", async || {
             let mut still = Vec::new();
             for id in unfinished.drain(..) {
-                if service.state(&base, &id).await != "succeeded" {
-                    still.push(id);
+                match service.state(&base, &id).await.as_str() {
+                    "succeeded" => ended += 1,
+                    "failed" | "cancelled" => panic!("{}", service.told(&base, &id).await),
+                    _ => still.push(id),
                 }
             }
             unfinished = still;
+            looks.tick().await;
+            if waited.elapsed() > STUCK_AFTER {
+                panic!(
+                    "{} jobs do not end, this is one: {}",
+                    unfinished.len(),
+                    service.told(&base, &unfinished[0]).await
+                );
+            }
             unfinished.len() < UNFINISHED
         })
         .await;
         if looked.is_none_or(|at| at.elapsed() > LOOK) {
             looked = Some(Instant::now());
+            if began.elapsed() >= minute {
+                println!("{:.0} s: {ended} jobs have ended", began.elapsed().as_secs_f64());
+                minute += Duration::from_secs(60);
+            }
             for (size, (_, process)) in sizes.iter_mut().zip(processes) {
                 size.extend(resident(process).map(|mib| (began.elapsed().as_secs_f64() / 3600.0, mib)));
             }
         }
     }
     let fired: u32 = rules.iter().map(|rule| service.sim.faults().fired(rule)).sum();
-    let ended = service.all_end_once(&base).await;
-    println!("{seconds} s: {ended} jobs, each ended once; {fired} requests went wrong");
-    assert!(ended > 0 && fired > 0, "{ended} jobs, {fired} faults");
+    let all = service.all_end_once(&base).await;
+    println!("{seconds} s: {all} jobs, each ended once; {fired} requests went wrong");
+    assert!(all > 0 && fired > 0, "{all} jobs, {fired} faults");
     for (size, (name, _)) in sizes.iter().zip(processes) {
         let Some(last) = size.last() else { continue };
         println!("{name}: {:.1} MiB at the end, {:+.2} MiB an hour", last.1, slope(size));

@@ -20,7 +20,7 @@ use super::world::simulator;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A job that takes longer is shown and fails the test.
-const STUCK_AFTER: Duration = Duration::from_secs(55);
+pub const STUCK_AFTER: Duration = Duration::from_secs(55);
 
 /// A cloud, a folder, and a caller with its book.
 pub struct Service {
@@ -53,6 +53,8 @@ impl Service {
             // Hourly, so that thousands of accounts do not each look at their key at every request.
             propagation: Propagation { key_look: Lag::seconds(3600.0), ..Propagation::instant() },
             journal_capacity: 1_000_000,
+            // Two for each job: a soak makes more than the 4,000 that Azure lets a subscription have.
+            role_assignment_limit: 1_000_000,
             ..Options::default()
         })
         .await;
@@ -189,6 +191,13 @@ impl Service {
     pub async fn state(&self, base: &str, id: &str) -> String {
         let job = self.get(base, &format!("/v1/jobs/{id}")).await.filter(|(status, _)| *status == 200);
         job.and_then(|(_, job)| Some(job["state"].as_str()?.to_owned())).unwrap_or_default()
+    }
+
+    /// What the service tells of a job and of its last events, for a test that has found it wrong.
+    pub async fn told(&self, base: &str, id: &str) -> String {
+        let job = self.get(base, &format!("/v1/jobs/{id}")).await;
+        let events = self.get(base, &format!("/v1/jobs/{id}/events?limit=500")).await;
+        format!("job {id}: {job:?}\nits events: {events:?}")
     }
 
     /// Whether the service is ready, and what it says of its database.
