@@ -86,7 +86,7 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
         key_name: request.key.name.clone(),
         access_timeout: request.access_timeout.clone(),
     }));
-    specs.push(ensure_key(request));
+    specs.push(ensure_key(request, descriptor));
     let elsewhere = descriptor.identity_on == IdentityOn::Parent;
     if request.identity.kind == IdentityKind::UserAssigned && (!creating || elsewhere) {
         specs.push(attach_identity(request, descriptor));
@@ -196,6 +196,7 @@ fn ensure_key_store(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Ste
         may_enable_purge_protection: request.acknowledges(Acknowledgement::EnablePurgeProtection),
         needs_trusted_bypass: descriptor.needs_trusted_bypass,
         same_region: descriptor.same_region,
+        min_retention_days: descriptor.min_retention_days,
     })
 }
 
@@ -223,13 +224,16 @@ fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Step
     })
 }
 
-fn ensure_key(request: &CmkRequest) -> StepSpec {
+fn ensure_key(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
     StepSpec::EnsureKey(EnsureKey {
         store: request.key_store.resource_id.clone(),
         name: request.key.name.clone(),
         key_type: request.key.key_type,
         size: request.key.size,
         operations: request.key.operations.clone(),
+        version: request.key.version_id.clone(),
+        expires_after: request.key.expires_after.clone(),
+        never_expires: !descriptor.keys_may_expire,
         rotation: request.key.rotation.clone(),
         access_timeout: request.access_timeout.clone(),
         tags: BTreeMap::new(),
@@ -298,11 +302,7 @@ fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
             format!("assign it {} on the key store", s.role.name),
         ),
         StepSpec::AwaitKeyStoreAccess(_) => ("the key store honours the role assignment".to_owned(), None, None),
-        StepSpec::EnsureKey(s) => (
-            format!("key {} exists and fits", s.name),
-            Some(format!("create a {} key of {} bits", s.key_type.as_str(), s.size)),
-            Some("a key's name stays taken for the whole retention once it is deleted".to_owned()),
-        ),
+        StepSpec::EnsureKey(s) => describe_key(s),
         StepSpec::AttachIdentity(s) => text(
             format!("{} has the identity", s.target.name()),
             "add it beside the identities that are there".to_owned(),
@@ -316,6 +316,17 @@ fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
         }
         StepSpec::Verify(s) => (format!("{} reports the key in use", s.target.name()), None, None),
     }
+}
+
+fn describe_key(spec: &EnsureKey) -> (String, Option<String>, Option<String>) {
+    if let Some(version) = &spec.version {
+        let change = spec.rotation.as_ref().map(|_| "set the key's rotation policy".to_owned());
+        return (format!("version {version} of key {} exists and fits", spec.name), change, None);
+    }
+    let life = spec.expires_after.as_ref().map(|life| format!(" that expires after {life}")).unwrap_or_default();
+    let change = format!("create a {} key of {} bits{life}", spec.key_type.as_str(), spec.size);
+    let irreversible = "a key's name stays taken for the whole retention once it is deleted".to_owned();
+    (format!("key {} exists and fits", spec.name), Some(change), Some(irreversible))
 }
 
 fn describe_key_store(spec: &EnsureKeyStore) -> (String, Option<String>, Option<String>) {

@@ -33,7 +33,7 @@ const CLIENT: ClientId = ClientId(uuid!("b7a4c2d1-6e5f-4a3b-8c9d-0e1f2a3b4c5d"))
 const VERSION: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// The request examples: file name, what it is, and the body.
-pub(super) fn requests() -> [(&'static str, &'static str, Value); 3] {
+pub(super) fn requests() -> [(&'static str, &'static str, Value); 4] {
     let read = |text: &str| serde_json::from_str(text).expect("an example is JSON; a test reads each");
     [
         (
@@ -45,6 +45,11 @@ pub(super) fn requests() -> [(&'static str, &'static str, Value); 3] {
             "provision-existing-storage-account",
             "An account, vault and identity that exist",
             read(include_str!("../../openapi/examples/provision-existing-storage-account.json")),
+        ),
+        (
+            "provision-exact-key-version",
+            "An account that exists under one exact version of a key",
+            read(include_str!("../../openapi/examples/provision-exact-key-version.json")),
         ),
         (
             "provision-minimal",

@@ -48,6 +48,12 @@ pub(super) struct ServiceView {
     key_sizes: Vec<u16>,
     /// Whether the target can follow new versions of the key, be pinned to one, or both.
     key_versions: Vec<KeyVersion>,
+    /// Whether it takes keys that have an expiration date.
+    keys_may_expire: bool,
+    /// The fewest days that the key store has to keep deleted keys; absent: what every store does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 7, maximum = 90)]
+    min_retention_days: Option<u8>,
     /// Whether it takes keys of a Managed HSM.
     managed_hsm: bool,
     /// Whether key store and target must be in one region.
@@ -138,6 +144,8 @@ impl From<&ServiceDescriptor> for ServiceView {
             key_types: d.key_types.clone(),
             key_sizes: d.key_sizes.clone(),
             key_versions: d.key_versions.clone(),
+            keys_may_expire: d.keys_may_expire,
+            min_retention_days: d.min_retention_days,
             managed_hsm: d.managed_hsm,
             same_region: d.same_region,
             needs_trusted_bypass: d.needs_trusted_bypass,

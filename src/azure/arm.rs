@@ -84,7 +84,7 @@ impl Arm {
     /// Reads what `path` names, with Azure's words where it does not exist.
     pub async fn look(&self, cx: &CallContext, path: &str, api_version: &str) -> Result<Lookup, AzureError> {
         let url = self.address(path, api_version, &[])?;
-        let raw = self.exchange(cx, Method::Get, url, None).await?;
+        let raw = self.exchange(cx, Method::Get, url, None, None).await?;
         let absent = |code| Lookup::Absent(Absence { code, request_id: error::request_id(&raw.headers) });
         match raw.status {
             // Managed HSM's specification answers this for one that does not exist.
@@ -105,7 +105,19 @@ impl Arm {
         api_version: &str,
         body: &Value,
     ) -> Result<Answer, AzureError> {
-        self.write(cx, Method::Put, path, api_version, body).await
+        self.write(cx, Method::Put, path, api_version, body, None).await
+    }
+
+    /// Replaces what was read with this etag, and nothing else: what somebody changed since is `Busy` and stays.
+    pub async fn put_if_match(
+        &self,
+        cx: &CallContext,
+        path: &str,
+        api_version: &str,
+        body: &Value,
+        etag: &str,
+    ) -> Result<Answer, AzureError> {
+        self.write(cx, Method::Put, path, api_version, body, Some(etag)).await
     }
 
     /// Changes the given properties.
@@ -116,7 +128,19 @@ impl Arm {
         api_version: &str,
         body: &Value,
     ) -> Result<Answer, AzureError> {
-        self.write(cx, Method::Patch, path, api_version, body).await
+        self.write(cx, Method::Patch, path, api_version, body, None).await
+    }
+
+    /// Asks which policies would deny something in a group: the only POST there is, and it changes nothing.
+    pub(super) async fn check_policies(
+        &self,
+        cx: &CallContext,
+        group: &str,
+        api_version: &str,
+        body: &Value,
+    ) -> Result<Answer, AzureError> {
+        let path = format!("{group}/providers/Microsoft.PolicyInsights/checkPolicyRestrictions");
+        self.write(cx, Method::Post, &path, api_version, body, None).await
     }
 
     /// All items of a list, following pages on the same host. More than 50 pages or 10,000 items are `Unexpected`.
@@ -130,7 +154,7 @@ impl Arm {
         let mut next = self.address(path, api_version, query)?;
         let mut items = Vec::new();
         for _ in 0..MAX_PAGES {
-            let raw = self.exchange(cx, Method::Get, next, None).await?;
+            let raw = self.exchange(cx, Method::Get, next, None, None).await?;
             if !is_success(raw.status) {
                 return Err(raw.error());
             }
@@ -157,7 +181,7 @@ impl Arm {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Answer, AzureError> {
-        let raw = self.exchange(cx, method, url, body).await?;
+        let raw = self.exchange(cx, method, url, body, None).await?;
         if is_success(raw.status) {
             return Answer::new(raw);
         }
@@ -168,7 +192,7 @@ impl Arm {
     /// sent. An error means that the status could not be read, not that the operation failed.
     pub async fn poll(&self, cx: &CallContext, operation: &Operation) -> Result<OperationState, AzureError> {
         let url = self.inner.cloud.check_arm_url(&operation.url)?;
-        let raw = self.exchange(&cx.looking(true), Method::Get, url, None).await?;
+        let raw = self.exchange(&cx.looking(true), Method::Get, url, None, None).await?;
         match raw.status {
             404 => Ok(OperationState::Forgotten),
             200..=299 => operation::state(&raw),
@@ -183,9 +207,10 @@ impl Arm {
         path: &str,
         api_version: &str,
         body: &Value,
+        if_match: Option<&str>,
     ) -> Result<Answer, AzureError> {
         let url = self.address(path, api_version, &[])?;
-        let raw = self.exchange(cx, method, url, Some(body)).await?;
+        let raw = self.exchange(cx, method, url, Some(body), if_match).await?;
         if is_success(raw.status) { Answer::new(raw) } else { Err(raw.error()) }
     }
 
@@ -209,11 +234,15 @@ impl Arm {
         method: Method,
         url: Url,
         body: Option<&Value>,
+        if_match: Option<&str>,
     ) -> Result<Raw, AzureError> {
         let key = Key::of_arm(method, &url);
         let ticket = self.inner.limits.admit(cx.ask(key.clone())).await?;
         let mut request = Request::new(url, method);
         request.insert_header("accept", "application/json");
+        if let Some(etag) = if_match {
+            request.insert_header("if-match", etag.to_owned());
+        }
         if let Some(body) = body {
             request.insert_header("content-type", "application/json");
             request.set_json(body).map_err(|e| AzureError::from_sdk(Origin::Arm, &e))?;

@@ -43,6 +43,10 @@ fn by_text(status: u16, message: &str) -> Option<AzureErrorKind> {
     if status == 401 && message.contains("[TokenExpired]") {
         return Some(Transient);
     }
+    // Key Vault's inner code for a policy on keys is that of access policies too, UNVERIFIED; the text tells them apart.
+    if status == 403 && message.contains("disallowed by policy") {
+        return Some(PolicyDenied);
+    }
     // Terraform's provider matches this text too, whatever the code.
     if status == 400 && message.contains("PrincipalNotFound") {
         return Some(PrincipalNotFound);
@@ -137,7 +141,9 @@ fn by_status(status: u16) -> AzureErrorKind {
         401 => Authentication,
         403 => Forbidden,
         408 | 500..=599 => Transient,
-        409 | 412 => Conflict,
+        409 => Conflict,
+        // A write with `If-Match`: somebody wrote since the look, so look again.
+        412 => Busy,
         429 => Throttled,
         // 2xx: an operation that was accepted and then failed for a reason not in the table.
         200..=299 | 400..=499 => Rejected,
@@ -178,7 +184,7 @@ mod tests {
             (ARM, 409, "InvalidResourceLocation", "", Conflict),
             (ARM, 409, "InvalidResourceGroupLocation", "", Conflict),
             (ARM, 405, "MethodNotAllowed", "", Rejected),
-            (ARM, 412, "PreconditionFailed", "", Conflict),
+            (ARM, 412, "PreconditionFailed", "", Busy),
             // ARM: rights and governance.
             (ARM, 403, "AuthorizationFailed", "", Forbidden),
             (ARM, 403, "LinkedAuthorizationFailed", "", Forbidden),

@@ -68,7 +68,7 @@ pub enum AzureErrorKind {
     KeyVaultPolicy,
     /// The key is disabled, expired, not yet valid, or does not allow the operation.
     KeyUnusable,
-    /// Another conflict (409, 412).
+    /// Another conflict (409).
     Conflict,
     /// Azure says the request is wrong (other 4xx), or an accepted operation ended in failure for a reason not above.
     Rejected,
@@ -199,6 +199,7 @@ impl AzureError {
         use AzureErrorKind as K;
         match self.kind {
             K::Throttled | K::RateLimited | K::Transient | K::NotSent | K::UnknownOutcome => Code::AzureUnavailable,
+            K::Authentication if self.has_code("InvalidAuthenticationTokenTenant") => Code::OtherTenant,
             K::Authentication => Code::AzureAuthentication,
             K::Forbidden => Code::AzureForbidden,
             K::FirewallClosed | K::ConnectionRefusedByNetwork => Code::KeyStoreUnreachable,

@@ -1,8 +1,8 @@
 //! Managed HSMs (`Microsoft.KeyVault/managedHSMs`, api-version [`vaults::API_VERSION`]) and their local roles.
 //!
-//! What belongs here: reading an HSM as the key store that it is, and the role assignments of its own data plane, which
-//! Azure RBAC has no part in. What does not: its keys, which are read and made as a vault's are (`keys`), and creating or
-//! activating one: its security domain is its owner's root of trust.
+//! What belongs here: reading an HSM as the key store that it is, turning on its purge protection, and the role assignments
+//! of its own data plane, which Azure RBAC has no part in. What does not: its keys, which are read and made as a vault's are
+//! (`keys`), and creating or activating one: its security domain is its owner's root of trust.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
+use super::answer::Answer;
 use super::arm::{Arm, list_of};
 use super::cloud::Cloud;
 use super::context::CallContext;
@@ -180,13 +181,24 @@ struct WireDomain {
 /// Reads a Managed HSM. It is ready when its security domain says `Active`; its provisioning state says `Succeeded` before
 /// that too.
 pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Option<Vault>, AzureError> {
-    let Some(answer) = arm.get(cx, id.as_str(), vaults::API_VERSION).await? else { return Ok(None) };
+    let answer = arm.get(cx, id.as_str(), vaults::API_VERSION).await?;
+    answer.map(|answer| hsm(arm.cloud(), id, answer)).transpose()
+}
+
+/// Turns purge protection on. It cannot be turned off again. Azure may answer at once or with an operation: the caller looks
+/// again. Source: the published type, `az keyvault update-hsm --enable-purge-protection`.
+pub async fn enable_purge_protection(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Answer, AzureError> {
+    let body = json!({ "properties": { "enablePurgeProtection": true } });
+    arm.patch(cx, id.as_str(), vaults::API_VERSION, &body).await
+}
+
+fn hsm(cloud: &Cloud, id: &ArmId, answer: Answer) -> Result<Vault, AzureError> {
     let wire: Wire = answer.parse("a managed HSM")?;
     let p = wire.properties;
-    let uri = p.hsm_uri.unwrap_or_else(|| arm.cloud().hsm_uri(id.name()));
-    let uri = arm.cloud().check_store_uri(&uri).map_err(|e| e.with_request_id(answer.request_id.clone()))?;
+    let uri = p.hsm_uri.unwrap_or_else(|| cloud.hsm_uri(id.name()));
+    let uri = cloud.check_store_uri(&uri).map_err(|e| e.with_request_id(answer.request_id.clone()))?;
     let status = p.security_domain_properties.and_then(|d| d.activation_status);
-    Ok(Some(Vault {
+    Ok(Vault {
         uri,
         location: wire.location,
         tenant_id: p.tenant_id,
@@ -205,7 +217,7 @@ pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId) -> Result<Option<Vault
         },
         tags: wire.tags.unwrap_or_default(),
         request_id: answer.request_id,
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod limits;
 pub mod locks;
 pub mod managed_hsms;
 mod operation;
+pub mod policies;
 pub mod registrations;
 pub mod resource_groups;
 pub mod resources;
@@ -106,6 +107,8 @@ pub struct OwnPrincipal {
     pub id: PrincipalId,
     /// What kind of principal.
     pub principal_type: PrincipalType,
+    /// The tenant that it signed in to. Azure takes its token in subscriptions of this tenant only.
+    pub tenant_id: Uuid,
 }
 
 /// Why the clients could not be made. Nothing was sent.
@@ -166,7 +169,7 @@ impl Azure {
         let asked = self.credential.get_token(&scopes, Some(TokenRequestOptions { method_options }));
         let token = arm::within(self.call_timeout, asked).await?.map_err(|e| AzureError::from_sdk(Origin::Arm, &e))?;
         let principal = read_principal(token.token.secret()).ok_or_else(|| {
-            AzureError::new(AzureErrorKind::Unexpected, "the token for Azure Resource Manager names no object id")
+            AzureError::new(AzureErrorKind::Unexpected, "the token for Azure Resource Manager names no principal")
         })?;
         Ok(*self.own_principal.get_or_init(|| principal))
     }
@@ -183,13 +186,14 @@ fn read_principal(token: &str) -> Option<OwnPrincipal> {
     #[derive(serde::Deserialize)]
     struct Claims {
         oid: Uuid,
+        tid: Uuid,
         /// Delegated scopes: only in tokens of people.
         scp: Option<String>,
     }
     let payload = token.split('.').nth(1)?;
     let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
     let principal_type = if claims.scp.is_some() { PrincipalType::User } else { PrincipalType::ServicePrincipal };
-    Some(OwnPrincipal { id: PrincipalId(claims.oid), principal_type })
+    Some(OwnPrincipal { id: PrincipalId(claims.oid), principal_type, tenant_id: claims.tid })
 }
 
 #[cfg(test)]
@@ -200,11 +204,16 @@ mod tests {
     fn the_own_principal_is_read_from_the_token() {
         let oid = "aaaaaaaa-2222-3333-4444-555555555555";
         let token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
-        let app = read_principal(&token(&format!(r#"{{"oid":"{oid}","idtyp":"app"}}"#))).expect("an app");
+        let tid = "bbbbbbbb-2222-3333-4444-555555555555";
+        let app = format!(r#"{{"oid":"{oid}","tid":"{tid}","idtyp":"app"}}"#);
+        let app = read_principal(&token(&app)).expect("an app");
         assert_eq!((app.id.to_string().as_str(), app.principal_type), (oid, PrincipalType::ServicePrincipal));
-        let person = read_principal(&token(&format!(r#"{{"oid":"{oid}","scp":"user_impersonation"}}"#)));
+        assert_eq!(app.tenant_id.to_string(), tid);
+        let person = format!(r#"{{"oid":"{oid}","tid":"{tid}","scp":"user_impersonation"}}"#);
+        let person = read_principal(&token(&person));
         assert_eq!(person.expect("a person").principal_type, PrincipalType::User);
-        for broken in ["", "a.b.c", "opaque", &token("{}"), &token(r#"{"oid":"x"}"#)] {
+        let homeless = token(&format!(r#"{{"oid":"{oid}"}}"#));
+        for broken in ["", "a.b.c", "opaque", &token("{}"), &token(r#"{"oid":"x"}"#), &homeless] {
             assert_eq!(read_principal(broken), None, "{broken}");
         }
     }

@@ -12,15 +12,19 @@ pub async fn get(arm: &Arm, cx: &CallContext, id: &ArmId, api_version: &str) -> 
     arm.get(cx, id.as_str(), api_version).await
 }
 
-/// Creates or replaces a resource.
+/// Creates or replaces a resource; with an etag, only the one that was read with it.
 pub async fn put(
     arm: &Arm,
     cx: &CallContext,
     id: &ArmId,
     api_version: &str,
     body: &Value,
+    etag: Option<&str>,
 ) -> Result<Answer, AzureError> {
-    arm.put(cx, id.as_str(), api_version, body).await
+    match etag {
+        Some(etag) => arm.put_if_match(cx, id.as_str(), api_version, body, etag).await,
+        None => arm.put(cx, id.as_str(), api_version, body).await,
+    }
 }
 
 /// Changes a resource's given properties.

@@ -154,8 +154,8 @@ pub async fn recover(
     parse(arm.cloud(), &answer)
 }
 
-/// `enablePurgeProtection` is sent as true or not at all: false is refused even at creation.
-fn create_body(spec: &VaultSpec) -> Value {
+/// The content of a new vault. `enablePurgeProtection` is sent as true or not at all: false is refused even at creation.
+pub fn create_body(spec: &VaultSpec) -> Value {
     let mut body = json!({
         "location": spec.location,
         "tags": spec.tags,

@@ -134,6 +134,10 @@ codes! {
     KeyStoreUnprotected = "key-store-unprotected", Invalid, None, "The vault has no purge protection",
         "Azure services refuse keys of a vault without soft delete and purge protection. Turning it on cannot be undone.",
         "Send the request again with `\"acknowledge\": [\"enable-purge-protection\"]`, or turn it on yourself and retry.";
+    KeyStoreShortRetention = "key-store-short-retention", Invalid, None, "The key store keeps deleted keys for too short a time",
+        "This Azure service takes keys of a store only that keeps deleted keys for longer, and a store's retention cannot be \
+         changed.",
+        "Name another key store; `GET /v1/services` says which services need how many days.";
     KeyStoreClosed = "key-store-closed", Denied, None, "The key store's firewall keeps the service out",
         "The vault denies by default and does not let trusted Azure services pass, so the target could not reach its key.",
         "Allow trusted Microsoft services on the vault's firewall, then retry the job.";
@@ -148,11 +152,14 @@ codes! {
          registered.",
         "Register the provider in the subscription, or run `az ad sp create --id` with the application id, then retry the job.";
     KeyMismatch = "key-mismatch", Conflict, None, "A key of this name exists and does not fit",
-        "The key differs from the request in type or size, or lacks an operation. It is never replaced.",
+        "The key differs from the request in type, size or whether it expires, or lacks an operation. It is never replaced.",
         "Choose another `key.name`, or ask for the key as it is.";
     KeyDisabled = "key-disabled", Conflict, None, "The key is disabled or outside its validity",
         "A key of this name exists, but it is disabled, expired or not yet valid.",
         "Enable the key or choose another `key.name`, then retry the job.";
+    KeyVersionNotFound = "key-version-not-found", Invalid, None, "The key has no such version",
+        "The request names an exact version of a key, so it must exist, and the key store says it does not. No key is created.",
+        "Check `key.name` and `key.versionId` (`az keyvault key list-versions`), or leave `key.versionId` out.";
     KeySoftDeleted = "key-soft-deleted", Conflict, None, "A deleted key holds the name",
         "A key of this name was deleted and is kept by soft delete; nothing here purges or silently revives it.",
         "Recover the key, or choose another `key.name`, then retry the job.";
@@ -170,6 +177,10 @@ codes! {
     AzureAuthentication = "azure-authentication", Denied, None, "The service cannot sign in to Azure",
         "Microsoft Entra refused the service's credential.",
         "Check the credential's settings and expiry, then retry the job.";
+    OtherTenant = "other-tenant", Denied, None, "Something belongs to another tenant",
+        "The target, its identity and its key store have to be in the tenant that the service signs in to; keys of another \
+         tenant are not offered. A vault that came along when its subscription was moved trusts the old tenant until that is changed.",
+        "Name a key store of the target's tenant, or let the moved vault trust it (`az keyvault update --set properties.tenantId`).";
     PolicyDenied = "policy-denied", Denied, None, "An Azure Policy refuses the change",
         "A policy assignment denies this request.",
         "Ask the policy's owner, or change the request to satisfy it, then retry the job.";

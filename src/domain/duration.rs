@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use time::{Date, OffsetDateTime};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An ISO 8601 duration with its text kept, because a calendar unit (`P1Y`) means nothing exact until Azure applies it.
@@ -13,7 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct IsoDuration {
     text: String,
     seconds: u64,
-    calendar: bool,
+    /// How many of the seconds stand for months, and how many months those are.
+    calendar: (u64, u64),
 }
 
 impl IsoDuration {
@@ -30,8 +33,8 @@ impl IsoDuration {
         };
         const DAY: u64 = 86_400;
         let (date_seconds, calendar) =
-            sum(date, &[('Y', 365 * DAY, true), ('M', 30 * DAY, true), ('W', 7 * DAY, false), ('D', DAY, false)])?;
-        let (time_seconds, _) = sum(time, &[('H', 3600, false), ('M', 60, false), ('S', 1, false)])?;
+            sum(date, &[('Y', 365 * DAY, 12), ('M', 30 * DAY, 1), ('W', 7 * DAY, 0), ('D', DAY, 0)])?;
+        let (time_seconds, _) = sum(time, &[('H', 3600, 0), ('M', 60, 0), ('S', 1, 0)])?;
         Some(Self { text: text.to_owned(), seconds: date_seconds.checked_add(time_seconds)?, calendar })
     }
 
@@ -42,7 +45,23 @@ impl IsoDuration {
 
     /// Whether the text holds years or months, whose length depends on the date they start at.
     pub fn has_calendar_units(&self) -> bool {
-        self.calendar
+        self.calendar.1 > 0
+    }
+
+    /// Whether the text is made of days and longer units only, as periods of Key Vault are.
+    pub fn is_whole_days(&self) -> bool {
+        !self.text.contains('T')
+    }
+
+    /// The time that lies this far behind another: months as the calendar has them, a day that a month lacks being its
+    /// last. `None` beyond the years that a date can have.
+    pub fn after(&self, at: OffsetDateTime) -> Option<OffsetDateTime> {
+        let (in_months, months) = self.calendar;
+        let month = u64::from(u8::from(at.month())) - 1 + months;
+        let year = at.year().checked_add(i32::try_from(month / 12).ok()?)?;
+        let month = time::Month::try_from(u8::try_from(month % 12 + 1).ok()?).ok()?;
+        let date = Date::from_calendar_date(year, month, at.day().min(month.length(year))).ok()?;
+        at.replace_date(date).checked_add(time::Duration::try_from(Duration::from_secs(self.seconds - in_months)).ok()?)
     }
 
     /// The text as given.
@@ -62,20 +81,24 @@ impl IsoDuration {
         if seconds == 0 {
             text.push_str("0S");
         }
-        Self { text, seconds, calendar: false }
+        Self { text, seconds, calendar: (0, 0) }
     }
 }
 
-/// Sums `number unit` pairs; each unit may come once and only in the given order.
-fn sum(mut text: &str, units: &[(char, u64, bool)]) -> Option<(u64, bool)> {
-    let (mut total, mut calendar, mut next) = (0u64, false, 0usize);
+/// Sums `number unit` pairs; each unit may come once and only in the given order. A unit is so many seconds, and so many
+/// months where it has them. The second answer is how much of the sum is months, in seconds and as months.
+fn sum(mut text: &str, units: &[(char, u64, u64)]) -> Option<(u64, (u64, u64))> {
+    let (mut total, mut calendar, mut next) = (0u64, (0, 0), 0usize);
     while !text.is_empty() {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let value: u64 = text.get(..digits).filter(|d| !d.is_empty())?.parse().ok()?;
         let unit = text[digits..].chars().next()?;
         let at = units.iter().skip(next).position(|(u, _, _)| *u == unit)? + next;
-        total = total.checked_add(value.checked_mul(units[at].1)?)?;
-        calendar |= units[at].2 && value > 0;
+        let (_, seconds, months) = units[at];
+        total = total.checked_add(value.checked_mul(seconds)?)?;
+        if months > 0 {
+            calendar = (total, calendar.1 + value * months);
+        }
         next = at + 1;
         text = &text[digits + unit.len_utf8()..];
     }
@@ -134,5 +157,24 @@ mod tests {
         assert_eq!(IsoDuration::from_secs(1200).as_str(), "PT20M");
         assert_eq!(IsoDuration::from_secs(0).as_str(), "PT0S");
         assert!(IsoDuration::parse("P1M").is_some_and(|d| d.has_calendar_units()));
+        assert!(IsoDuration::parse("P0M").is_some_and(|d| !d.has_calendar_units()));
+        assert!(IsoDuration::parse("P1Y2D").is_some_and(|d| d.is_whole_days()));
+        assert!(IsoDuration::parse("P1DT1H").is_some_and(|d| !d.is_whole_days()));
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        use time::macros::datetime;
+        for (at, text, want) in [
+            (datetime!(2026-01-31 12:00 UTC), "P1M", Some(datetime!(2026-02-28 12:00 UTC))),
+            (datetime!(2024-02-29 00:00 UTC), "P1Y", Some(datetime!(2025-02-28 00:00 UTC))),
+            (datetime!(2026-11-30 23:59 UTC), "P2Y3M1D", Some(datetime!(2029-03-01 23:59 UTC))),
+            (datetime!(2026-12-01 00:00 UTC), "P1M", Some(datetime!(2027-01-01 00:00 UTC))),
+            (datetime!(2026-01-01 00:00 UTC), "P90DT1H", Some(datetime!(2026-04-01 01:00 UTC))),
+            (datetime!(2026-01-01 00:00 UTC), "P9000Y", None),
+            (datetime!(2026-01-01 00:00 UTC), "P100000Y", None),
+        ] {
+            assert_eq!(IsoDuration::parse(text).expect("a duration").after(at), want, "{text}");
+        }
     }
 }

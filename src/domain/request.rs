@@ -198,6 +198,15 @@ pub struct Key {
     #[serde(default)]
     #[schema(required = false)]
     pub version: KeyVersion,
+    /// The exact version to pin, which must exist; only with `version` as `pinned`, which it implies. No key is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[0-9A-Fa-f]{32}$")]
+    pub version_id: Option<String>,
+    /// How long after its creation a key expires: the one that is created, and with `rotation` each later version too. At
+    /// least 28 days. Absent: never. A key that exists keeps the date it has, and must have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "duration")]
+    pub expires_after: Option<IsoDuration>,
     /// How often Key Vault makes a new version by itself. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
@@ -289,7 +298,7 @@ pub enum KeyVersion {
     /// A reference without a version: the service follows rotation, where it can.
     #[default]
     Latest,
-    /// The version that is current when the job runs.
+    /// The version that is current when the job runs, or the one that `versionId` names.
     Pinned,
 }
 
@@ -297,9 +306,14 @@ pub enum KeyVersion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rotation {
-    /// The time after which a version is followed by a new one; at least seven days.
+    /// The time after which a version is followed by a new one; at least seven days, in a Managed HSM 28, and seven days
+    /// less than `expiresAfter`.
     #[schema(value_type = String, format = "duration")]
     pub every: IsoDuration,
+    /// How long before a version expires Key Vault tells Event Grid so; only with `expiresAfter`. Absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "duration")]
+    pub notify_before_expiry: Option<IsoDuration>,
 }
 
 /// The identity that the target uses to reach its key.
@@ -345,7 +359,7 @@ pub struct IdentityCreate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Acknowledgement {
-    /// Turn on purge protection of an existing vault. Azure cannot turn it off again.
+    /// Turn on purge protection of an existing vault or Managed HSM. Azure cannot turn it off again.
     EnablePurgeProtection,
 }
 

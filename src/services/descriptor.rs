@@ -36,6 +36,12 @@ pub struct ServiceDescriptor {
     pub key_sizes: Vec<u16>,
     /// Whether it takes a reference without a version, with one, or both.
     pub key_versions: Vec<KeyVersion>,
+    /// Whether it takes keys that have an expiration date.
+    #[serde(default = "yes")]
+    pub keys_may_expire: bool,
+    /// The fewest days that it wants the key store to keep deleted keys, where it asks for more than a store always does.
+    #[serde(default)]
+    pub min_retention_days: Option<u8>,
     /// Whether the key may live in a Managed HSM.
     pub managed_hsm: bool,
     /// Whether key store and target must be in one region.
@@ -85,6 +91,10 @@ pub struct ServiceDescriptor {
     /// Where a setting that is a resource of its own lies below the target, for instance `/encryptionProtector/current`.
     #[serde(default)]
     pub setting_at: Option<String>,
+    /// Where the target says its etag, for types that take `If-Match`: a PUT that is merged with what was read then replaces
+    /// that and nothing newer. Types that take it in the body have it among `putMembers`.
+    #[serde(default)]
+    pub etag: Option<String>,
     /// Members that may be sent back in a PUT that is merged with what was read.
     #[serde(default)]
     pub put_members: PutMembers,
@@ -225,7 +235,8 @@ pub struct Create {
     pub body: Value,
 }
 
-/// Members that may be sent back in a PUT: the writable ones of the ARM type, to one level below `properties`.
+/// Members that may be sent back in a PUT: the writable ones of the ARM type, to one level below `properties`, and what is
+/// read-only below them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PutMembers {
@@ -235,6 +246,9 @@ pub struct PutMembers {
     /// Within `properties`.
     #[serde(default)]
     pub properties: Vec<String>,
+    /// Read-only members within those, as pointers; `*` is every item of a list or member of a map.
+    #[serde(default)]
+    pub without: Vec<String>,
 }
 
 impl ServiceDescriptor {
@@ -273,6 +287,19 @@ impl ServiceDescriptor {
         if creating { &self.identity_kinds_at_creation } else { &self.identity_kinds }
     }
 
+    /// Whether the one write that sets the key of a target that exists names its identities too.
+    pub fn key_brings_identity(&self) -> bool {
+        let [write] = &self.configure[..] else { return false };
+        let identity = write.body.get("identity").and_then(Value::as_str);
+        self.identity_on == IdentityOn::Target && write.at.is_empty() && identity == Some("{identityMember}")
+    }
+
+    /// The etag of a resource that was read, where a write by this method is to replace that and nothing newer.
+    pub fn if_match(&self, method: Method, resource: &Value) -> Option<String> {
+        let pointer = self.etag.as_deref().filter(|_| method == Method::MergePut)?;
+        resource.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+    }
+
     /// What may be sent back of a resource that was read.
     pub fn sent_back(&self, resource: &Value) -> Value {
         let keep = |value: &Value, names: &[String]| -> Map<String, Value> {
@@ -286,6 +313,28 @@ impl ServiceDescriptor {
         if let Some(properties) = resource.get("properties") {
             body.insert("properties".into(), keep(properties, &self.put_members.properties).into());
         }
-        body.into()
+        let mut body = body.into();
+        for pointer in &self.put_members.without {
+            let path: Vec<&str> = pointer.split('/').skip(1).collect();
+            remove(&mut body, &path);
+        }
+        body
+    }
+}
+
+/// Takes out what stands at a path, if something does.
+fn remove(value: &mut Value, path: &[&str]) {
+    match (path, value) {
+        ([last], Value::Object(members)) => {
+            members.remove(*last);
+        }
+        (["*", rest @ ..], Value::Object(members)) => members.values_mut().for_each(|v| remove(v, rest)),
+        (["*", rest @ ..], Value::Array(items)) => items.iter_mut().for_each(|v| remove(v, rest)),
+        ([name, rest @ ..], Value::Object(members)) => {
+            if let Some(value) = members.get_mut(*name) {
+                remove(value, rest);
+            }
+        }
+        _ => {}
     }
 }

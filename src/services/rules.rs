@@ -49,6 +49,10 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
             let detail = format!("an {name} reaches its key as a trusted Microsoft service; the bypass must be on");
             refuse("/keyStore/create/network/bypassTrustedServices", detail);
         }
+        if let Some(least) = descriptor.min_retention_days.filter(|least| create.soft_delete_retention_days < *least) {
+            let detail = format!("an {name} takes keys of a store only that keeps deleted ones for {least} days");
+            refuse("/keyStore/create/softDeleteRetentionDays", detail);
+        }
         let target = request.target.create.as_ref().map(|t| t.location.as_str());
         if descriptor.same_region && target.is_some_and(|t| t != create.location) {
             refuse("/keyStore/create/location", format!("an {name} takes keys of its own region only"));
@@ -131,7 +135,11 @@ fn check_key(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn 
         refuse("/key/size", format!("an {name} takes RSA keys of {} bits", words.join(", ")));
     }
     if !descriptor.key_versions.contains(&key.version) {
-        refuse("/key/version", format!("an {name} does not take this kind of reference"));
+        let at = if key.version_id.is_some() { "/key/versionId" } else { "/key/version" };
+        refuse(at, format!("an {name} does not take this kind of reference"));
+    }
+    if key.expires_after.is_some() && !descriptor.keys_may_expire {
+        refuse("/key/expiresAfter", format!("an {name} takes keys without an expiration date only"));
     }
 }
 

@@ -5,26 +5,45 @@
 
 use serde_json::Value;
 
-use super::binding::{self, Seen, acted, bound_identity, busy, descriptor, holder_elsewhere, late, not_found};
+use super::binding::{self, acted, bound_identity, busy, descriptor, holder_elsewhere, late, not_found};
 use super::spec::AttachIdentity;
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
-use crate::azure::{AzureError, resources};
+use crate::azure::{AzureError, AzureErrorKind, resources};
 use crate::domain::facts::{Facts, IdentityFact};
 use crate::domain::ids::PrincipalId;
 use crate::domain::request::IdentityKind;
 use crate::services::{BoundIdentity, Method, ResourceState, ServiceDescriptor, has_identity};
 
+/// What a look at the identity's holder finds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The holder.
+    holder: binding::Seen,
+    /// Whether a policy has just denied it the identity without the key. The key's own write then brings both.
+    left_to_the_key: bool,
+}
+
+/// One change of the identity's holder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The body.
+    body: Value,
+    /// The etag of what is replaced, where only that may be.
+    etag: Option<String>,
+}
+
 impl Step for AttachIdentity {
     type Seen = Seen;
-    type Action = Value;
+    type Action = Change;
 
     fn doing(&self) -> String {
         format!("attaching the identity to {}", self.target.name())
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        binding::look_at_holder(cx, &self.service, &self.target).await
+        let holder = binding::look_at_holder(cx, &self.service, &self.target).await?;
+        Ok(Seen { holder, left_to_the_key: false })
     }
 
     fn decide(&self, seen: &Self::Seen, facts: &Facts) -> Decision<Self::Action> {
@@ -33,6 +52,10 @@ impl Step for AttachIdentity {
             Ok(found) => found,
             Err(failure) => return Decision::Refuse(failure),
         };
+        if seen.left_to_the_key {
+            return Decision::Satisfied;
+        }
+        let seen = &seen.holder;
         let Some(holder) = &seen.target else {
             let id = descriptor.identity_holder(&self.target);
             return Decision::Refuse(not_found(&id.unwrap_or_else(|| self.target.clone())));
@@ -51,7 +74,8 @@ impl Step for AttachIdentity {
         if seen.just_changed {
             return Decision::Wait(late(&self.target));
         }
-        Decision::Act(descriptor.attach_body(&identity, &self.target, holder))
+        let body = descriptor.attach_body(&identity, &self.target, holder);
+        Decision::Act(Change { body, etag: descriptor.if_match(descriptor.attach.method, holder) })
     }
 
     async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
@@ -59,15 +83,27 @@ impl Step for AttachIdentity {
         let holder = holder_elsewhere(descriptor, &self.target)?.unwrap_or_else(|| self.target.clone());
         let (arm, version) = (&cx.azure.arm, &descriptor.api_version);
         let answer = match descriptor.attach.method {
-            Method::Patch => resources::patch(arm, &cx.call, &holder, version, &action).await?,
-            Method::Put | Method::MergePut => resources::put(arm, &cx.call, &holder, version, &action).await?,
+            Method::Patch => resources::patch(arm, &cx.call, &holder, version, &action.body).await,
+            Method::Put | Method::MergePut => {
+                resources::put(arm, &cx.call, &holder, version, &action.body, action.etag.as_deref()).await
+            }
         };
-        Ok(acted(answer, true))
+        let looked = |holder| Seen { holder, left_to_the_key: false };
+        match answer {
+            Ok(answer) => Ok(acted(answer, true).map(looked)),
+            // A policy that asks for the key looks at the resource as the write would leave it: with the identity, and still
+            // without the key. In one write with the key there is nothing to deny.
+            Err(error) if error.kind == AzureErrorKind::PolicyDenied && self.comes_with_the_key(descriptor) => {
+                let holder = binding::look_at_holder(cx, &self.service, &self.target).await?;
+                Ok(Acted::Seen(Seen { holder, left_to_the_key: true }))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
         if self.identity_kind == IdentityKind::SystemAssigned {
-            let principal_id = seen.target.as_ref().and_then(own_principal);
+            let principal_id = seen.holder.target.as_ref().and_then(own_principal);
             facts.identity =
                 principal_id.map(|principal_id| IdentityFact { resource_id: None, principal_id, client_id: None });
         }
@@ -79,6 +115,11 @@ impl Step for AttachIdentity {
 }
 
 impl AttachIdentity {
+    /// Whether the write of the key carries the identity too. The target's own has to be known before its grant.
+    fn comes_with_the_key(&self, descriptor: &ServiceDescriptor) -> bool {
+        self.identity_kind == IdentityKind::UserAssigned && descriptor.key_brings_identity()
+    }
+
     /// Whether the holder uses the identity by default, where the type has such a setting.
     fn is_primary(&self, descriptor: &ServiceDescriptor, holder: &Value, identity: &BoundIdentity) -> bool {
         let (Some(pointer), BoundIdentity::UserAssigned { id, .. }) = (&descriptor.attach.primary, identity) else {
@@ -105,10 +146,20 @@ mod tests {
         AttachIdentity { service: "storage-account".into(), target: testing::target(), identity_kind }
     }
 
+    fn looked(holder: binding::Seen) -> Seen {
+        Seen { holder, left_to_the_key: false }
+    }
+
+    fn with(seen: Seen, change: impl FnOnce(&mut binding::Seen)) -> Seen {
+        let mut holder = seen.holder;
+        change(&mut holder);
+        looked(holder)
+    }
+
     fn target(state: &str, identity: Value) -> Seen {
         let mut account = testing::account(state, None);
         account["identity"] = identity;
-        Seen { target: Some(account), changed: false, just_changed: false, changes: 0, made: 0 }
+        looked(binding::Seen { target: Some(account), changed: false, just_changed: false, changes: 0, made: 0 })
     }
 
     #[test]
@@ -118,9 +169,9 @@ mod tests {
         let unnamed = json!({"type": "SystemAssigned"});
         use IdentityKind::{Platform, SystemAssigned, UserAssigned};
         let table = [
-            (UserAssigned, Seen { target: None, ..target("", Value::Null) }, "refuse target-not-found"),
-            (UserAssigned, Seen { changed: true, ..target("Updating", Value::Null) }, "wait azure-operation"),
-            (UserAssigned, Seen { just_changed: true, ..target("Succeeded", Value::Null) }, "wait read-lag"),
+            (UserAssigned, with(target("", Value::Null), |s| s.target = None), "refuse target-not-found"),
+            (UserAssigned, with(target("Updating", Value::Null), |s| s.changed = true), "wait azure-operation"),
+            (UserAssigned, with(target("Succeeded", Value::Null), |s| s.just_changed = true), "wait read-lag"),
             (UserAssigned, target("Succeeded", users.clone()), "satisfied"),
             (UserAssigned, target("Updating", users.clone()), "satisfied"),
             (UserAssigned, target("Succeeded", own.clone()), "act"),
@@ -130,6 +181,7 @@ mod tests {
             (SystemAssigned, target("Succeeded", unnamed), "wait read-lag"),
             (SystemAssigned, target("Succeeded", users), "act"),
             (Platform, target("Succeeded", Value::Null), "satisfied"),
+            (UserAssigned, Seen { left_to_the_key: true, ..target("Succeeded", Value::Null) }, "satisfied"),
         ];
         for (kind, seen, want) in table {
             assert_eq!(testing::told(step(kind).decide(&seen, &testing::facts())), want, "{kind:?} {seen:?}");
@@ -143,7 +195,9 @@ mod tests {
             "Succeeded",
             json!({"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {other.as_str(): {"clientId": "c"}}}),
         );
-        let Decision::Act(body) = step(IdentityKind::UserAssigned).decide(&seen, &testing::facts()) else {
+        let Decision::Act(Change { body, etag: None }) =
+            step(IdentityKind::UserAssigned).decide(&seen, &testing::facts())
+        else {
             panic!("the identity is missing");
         };
         let want = json!({"identity": {"type": "SystemAssigned,UserAssigned",

@@ -27,6 +27,8 @@ pub struct Change {
     method: Method,
     /// The body.
     body: Value,
+    /// The etag of what is replaced, where only that may be.
+    etag: Option<String>,
 }
 
 impl Step for ConfigureService {
@@ -76,7 +78,10 @@ impl Step for ConfigureService {
         let (version, whole) = (&descriptor.api_version, descriptor.answers_whole() && action.at.is_empty());
         let id = if action.at.is_empty() { self.target.clone() } else { below(&self.target, &action.at)? };
         let answer = match action.method {
-            Method::Put | Method::MergePut => resources::put(arm, &cx.call, &id, version, &action.body).await?,
+            Method::Put | Method::MergePut => {
+                let etag = action.etag.as_deref();
+                resources::put(arm, &cx.call, &id, version, &action.body, etag).await?
+            }
             Method::Patch => resources::patch(arm, &cx.call, &id, version, &action.body).await?,
         };
         Ok(acted(answer, whole))
@@ -131,7 +136,9 @@ impl ConfigureService {
         };
         let at = self.place(write, binding);
         let body = descriptor.write_body(write, binding, &self.target, target);
-        Decision::Act(Change { at, method: write.method, body })
+        // An etag is the target's; what lies below it has its own.
+        let etag = descriptor.if_match(write.method, target).filter(|_| at.is_empty());
+        Decision::Act(Change { at, method: write.method, body, etag })
     }
 
     fn judge_absent(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
@@ -141,7 +148,7 @@ impl ConfigureService {
             Some(create) => {
                 let binding = wanted.binding(descriptor, &self.store(), None);
                 match descriptor.create_body(&binding, &self.target, create) {
-                    Some(body) => Decision::Act(Change { at: String::new(), method: Method::Put, body }),
+                    Some(body) => Decision::Act(Change { at: String::new(), method: Method::Put, body, etag: None }),
                     None => Decision::Refuse(not_found(&self.target)),
                 }
             }

@@ -1,7 +1,7 @@
 //! Makes sure that the key exists, once, and fits.
 //!
-//! What belongs here: the key and its rotation policy. A key that exists is judged and never replaced: creating a name
-//! that exists would make a new version. What does not: using the key.
+//! What belongs here: the key, or the one version of it that the request names, and its rotation policy. A key that exists
+//! is judged and never replaced: creating a name that exists would make a new version. What does not: using the key.
 
 use time::OffsetDateTime;
 
@@ -22,7 +22,7 @@ use crate::domain::request::{KeyOperation, KeyType, MANAGED_HSM_TYPE};
 pub enum Seen {
     /// A key.
     Found {
-        /// Its latest version.
+        /// Its latest version, or the one that is asked for.
         key: Box<KeyInfo>,
         /// Its rotation policy; empty where it has none or none is asked for.
         policy: RotationPolicy,
@@ -31,7 +31,7 @@ pub enum Seen {
     },
     /// A deleted key holds the name.
     Deleted,
-    /// The name is free.
+    /// The name is free, or the key has not the version that is asked for.
     Absent,
 }
 
@@ -54,7 +54,7 @@ impl Step for EnsureKey {
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
         let (keys, call, uri) = (&cx.azure.keys, &cx.call, &cx.key_store()?.uri);
-        let Some(key) = keys.get(call, uri, &self.name, None).await? else {
+        let Some(key) = keys.get(call, uri, &self.name, self.version.as_deref()).await? else {
             return match keys.get_deleted(call, uri, &self.name).await {
                 Ok(deleted) => Ok(if deleted.is_some() { Seen::Deleted } else { Seen::Absent }),
                 // Who makes keys in a Managed HSM may not look at deleted ones. The answer to the creation will tell.
@@ -69,7 +69,10 @@ impl Step for EnsureKey {
 
     fn decide(&self, seen: &Self::Seen, _facts: &Facts) -> Decision<Self::Action> {
         match seen {
-            Seen::Absent => Decision::Act(Change::Create),
+            Seen::Absent => match &self.version {
+                Some(version) => Decision::Refuse(self.no_version(version)),
+                None => Decision::Act(Change::Create),
+            },
             Seen::Deleted => Decision::Refuse(self.soft_deleted()),
             Seen::Found { key, policy, at } => match self.misfit(key, *at) {
                 Some(failure) => Decision::Refuse(failure),
@@ -129,7 +132,8 @@ impl EnsureKey {
             size_bits: self.is_rsa().then(|| self.size.into()),
             curve: None,
             operations: self.operations.iter().copied().map(wanted_operation).collect(),
-            expires: None,
+            // A date that is computed once and not compared again: a later run finds a key that expires, which fits.
+            expires: self.expires_after.as_ref().and_then(|life| life.after(cx.now())),
             not_before: None,
             tags,
         }
@@ -142,6 +146,11 @@ impl EnsureKey {
     fn soft_deleted(&self) -> Failure {
         let message = format!("a deleted key holds the name {} in {}", self.name, self.store.name());
         Failure::new(Code::KeySoftDeleted, message)
+    }
+
+    fn no_version(&self, version: &str) -> Failure {
+        let message = format!("{} has no version {version} of the key {}", self.store.name(), self.name);
+        Failure::new(Code::KeyVersionNotFound, message)
     }
 
     /// Why an existing key is not the one asked for, if it is not.
@@ -158,7 +167,14 @@ impl EnsureKey {
         if !lacking.is_empty() {
             differs.push(format!("it may not be used to: {}", lacking.join(", ")));
         }
-        let named = |what: &str| format!("the key {} exists in {}, but {what}", self.name, self.store.name());
+        if self.never_expires && key.expires.is_some() {
+            differs.push("it has an expiration date, and the service takes keys without one only".to_owned());
+        }
+        if self.expires_after.is_some() && key.expires.is_none() {
+            differs.push("it never expires".to_owned());
+        }
+        let version = self.version.as_deref().map(|version| format!("version {version} of ")).unwrap_or_default();
+        let named = |what: &str| format!("{version}the key {} exists in {}, but {what}", self.name, self.store.name());
         if !differs.is_empty() {
             return Some(Failure::new(Code::KeyMismatch, named(&differs.join("; "))));
         }
@@ -173,14 +189,25 @@ impl EnsureKey {
 
     fn judge_policy(&self, key: &KeyInfo, policy: &RotationPolicy) -> Decision<Change> {
         let Some(rotation) = &self.rotation else { return Decision::Satisfied };
-        if policy.rotate_after_create.as_deref().is_some_and(|found| is_same(found, &rotation.every)) {
+        let is = |found: &Option<String>, wanted: &IsoDuration| found.as_deref().is_some_and(|f| is_same(f, wanted));
+        let is_or_any = |found: &Option<String>, wanted: &Option<IsoDuration>| {
+            wanted.as_ref().is_none_or(|wanted| is(found, wanted))
+        };
+        if is(&policy.rotate_after_create, &rotation.every)
+            && is_or_any(&policy.notify_before_expiry, &rotation.notify_before_expiry)
+            && is_or_any(&policy.expire_after, &self.expires_after)
+        {
             return Decision::Satisfied;
         }
-        // A policy has one rotation, after creation or before expiry. What else is in it stays.
+        let text = |wanted: &IsoDuration| wanted.as_str().to_owned();
+        let or =
+            |wanted: &Option<IsoDuration>, found: &Option<String>| wanted.as_ref().map(text).or_else(|| found.clone());
+        // A policy has one rotation, after creation or before expiry. What is in it and not asked for stays.
         let policy = RotationPolicy {
-            rotate_after_create: Some(rotation.every.as_str().to_owned()),
+            rotate_after_create: Some(text(&rotation.every)),
             rotate_before_expiry: None,
-            ..policy.clone()
+            notify_before_expiry: or(&rotation.notify_before_expiry, &policy.notify_before_expiry),
+            expire_after: or(&self.expires_after, &policy.expire_after),
         };
         Decision::Act(Change::Rotate(Box::new(key.clone()), policy))
     }
@@ -210,100 +237,5 @@ const fn wanted_operation(operation: KeyOperation) -> keys::KeyOperation {
         KeyOperation::UnwrapKey => keys::KeyOperation::UnwrapKey,
         KeyOperation::Verify => keys::KeyOperation::Verify,
         KeyOperation::WrapKey => keys::KeyOperation::WrapKey,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::request::Rotation;
-    use crate::steps::testing;
-    use std::collections::BTreeMap;
-    use time::Duration;
-
-    fn step(every: Option<&str>) -> EnsureKey {
-        let duration = |text| IsoDuration::parse(text).expect("a duration");
-        EnsureKey {
-            store: testing::store(),
-            name: "k".into(),
-            key_type: KeyType::Rsa,
-            size: 4096,
-            operations: vec![KeyOperation::WrapKey, KeyOperation::UnwrapKey],
-            rotation: every.map(|text| Rotation { every: duration(text) }),
-            access_timeout: duration("PT20M"),
-            tags: BTreeMap::new(),
-        }
-    }
-
-    fn key() -> KeyInfo {
-        KeyInfo {
-            id: testing::key_id(),
-            kty: keys::KeyType::Rsa,
-            size_bits: Some(4096),
-            curve: None,
-            operations: vec![keys::KeyOperation::UnwrapKey, keys::KeyOperation::WrapKey, keys::KeyOperation::Sign],
-            enabled: true,
-            expires: None,
-            not_before: None,
-            tags: BTreeMap::new(),
-            request_id: None,
-        }
-    }
-
-    fn found(key: KeyInfo, policy: RotationPolicy) -> Seen {
-        Seen::Found { key: Box::new(key), policy, at: testing::NOW }
-    }
-
-    fn with(change: impl FnOnce(&mut KeyInfo)) -> Seen {
-        let mut key = key();
-        change(&mut key);
-        found(key, RotationPolicy::default())
-    }
-
-    #[test]
-    fn a_key_is_created_once_and_never_replaced() {
-        let second = Duration::SECOND;
-        let table = [
-            (Seen::Absent, "act"),
-            (Seen::Deleted, "refuse key-soft-deleted"),
-            (with(|_| {}), "satisfied"),
-            (with(|k| k.kty = keys::KeyType::RsaHsm), "refuse key-mismatch"),
-            (with(|k| k.size_bits = Some(2048)), "refuse key-mismatch"),
-            (with(|k| k.size_bits = None), "refuse key-mismatch"),
-            (with(|k| k.operations = vec![keys::KeyOperation::WrapKey]), "refuse key-mismatch"),
-            (with(|k| k.enabled = false), "refuse key-disabled"),
-            (with(|k| k.expires = Some(testing::NOW)), "refuse key-disabled"),
-            (with(|k| k.expires = Some(testing::NOW + second)), "satisfied"),
-            (with(|k| k.not_before = Some(testing::NOW)), "satisfied"),
-            (with(|k| k.not_before = Some(testing::NOW + second)), "refuse key-disabled"),
-        ];
-        for (seen, want) in table {
-            assert_eq!(testing::told(step(None).decide(&seen, &Facts::default())), want, "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn a_rotation_policy_is_set_where_it_differs_and_keeps_what_else_is_in_it() {
-        let rotate = |every: &str| RotationPolicy { rotate_after_create: Some(every.into()), ..Default::default() };
-        let decide = |every, policy| step(every).decide(&found(key(), policy), &Facts::default());
-        assert_eq!(decide(None, rotate("P30D")), Decision::Satisfied);
-        assert_eq!(decide(Some("P1Y"), rotate("P1Y")), Decision::Satisfied);
-        assert_eq!(decide(Some("P7D"), rotate("P1W")), Decision::Satisfied);
-        assert!(matches!(decide(Some("P1Y"), rotate("P365D")), Decision::Act(_)));
-        let other = RotationPolicy {
-            rotate_before_expiry: Some("P30D".into()),
-            notify_before_expiry: Some("P10D".into()),
-            expire_after: Some("P2Y".into()),
-            ..Default::default()
-        };
-        let want =
-            RotationPolicy { rotate_after_create: Some("P1Y".into()), rotate_before_expiry: None, ..other.clone() };
-        assert_eq!(decide(Some("P1Y"), other), Decision::Act(Change::Rotate(Box::new(key()), want)));
-    }
-
-    #[test]
-    fn a_misfit_is_told_before_a_policy_is_set() {
-        let seen = with(|k| k.enabled = false);
-        assert_eq!(testing::told(step(Some("P1Y")).decide(&seen, &Facts::default())), "refuse key-disabled");
     }
 }

@@ -3,6 +3,8 @@
 //! What belongs here: the vault as a resource. A vault that exists is judged and never changed, except that purge
 //! protection is turned on where the caller accepted that. What does not: rights and keys.
 
+use uuid::Uuid;
+
 use super::context::missing;
 use super::spec::EnsureKeyStore;
 use super::windows::READ_LAG;
@@ -14,7 +16,7 @@ use crate::azure::{AzureError, AzureErrorKind};
 use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, KeyStoreFact};
 use crate::domain::failure::Failure;
-use crate::domain::ids::ArmId;
+use crate::domain::ids::{ArmId, JobId};
 use crate::domain::request::{self, KeyStoreCreate, MANAGED_HSM_TYPE, OnDeletedName};
 
 /// The tag that says which job made something. Facts are lost in a crash between the change and its record; tags are not.
@@ -25,6 +27,13 @@ pub(super) const JOB_TAG: &str = "cmk-job";
 pub enum Seen {
     /// The vault.
     Found(Box<Vault>),
+    /// A vault that trusts another tenant than the one the service signs in to, which is the target's.
+    OtherTenant {
+        /// The tenant that it trusts.
+        trusted: Uuid,
+        /// The service's.
+        own: Uuid,
+    },
     /// This job made it a moment ago, and it cannot be read yet.
     NotReadableYet,
     /// No vault.
@@ -68,7 +77,11 @@ impl Step for EnsureKeyStore {
             false => vaults::get(arm, call, &self.store).await?,
         };
         if let Some(vault) = found {
-            return Ok(Seen::Found(Box::new(vault)));
+            let own = cx.azure.own_principal(call).await?.tenant_id;
+            return Ok(match vault.tenant_id == own {
+                true => Seen::Found(Box::new(vault)),
+                false => Seen::OtherTenant { trusted: vault.tenant_id, own },
+            });
         }
         if cx.changed_within(READ_LAG) {
             return Ok(Seen::NotReadableYet);
@@ -89,6 +102,10 @@ impl Step for EnsureKeyStore {
                 Some(failure) => Decision::Refuse(failure),
                 None => self.judge(vault),
             },
+            Seen::OtherTenant { trusted, own } => {
+                let message = format!("{} trusts the tenant {trusted}, and not {own}", self.store.name());
+                Decision::Refuse(Failure::new(Code::OtherTenant, message))
+            }
             Seen::NotReadableYet => {
                 let text = format!("{} was made and cannot be read yet", self.store.name());
                 Decision::Wait(WaitReason::new("read-lag", text))
@@ -104,6 +121,13 @@ impl Step for EnsureKeyStore {
 
     async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
         let vault = match action {
+            Change::Protect if self.is_hsm() => {
+                let answer = managed_hsms::enable_purge_protection(&cx.azure.arm, &cx.call, &self.store).await?;
+                return Ok(match answer.operation.is_some() || answer.status == 202 {
+                    true => Acted::Accepted { operation: answer.operation, retry_after: answer.retry_after },
+                    false => Acted::Done,
+                });
+            }
             Change::Protect => vaults::enable_purge_protection(&cx.azure.arm, &cx.call, &self.store).await?,
             Change::Recover => self.recover(cx).await?,
             Change::Create => match self.create(cx).await {
@@ -176,10 +200,15 @@ impl EnsureKeyStore {
         if !vault.soft_delete {
             return refuse(Code::KeyStoreUnprotected, format!("{name} has no soft delete"));
         }
+        if let Some(least) = self.min_retention_days.filter(|least| vault.retention_days < (*least).into()) {
+            let message =
+                format!("{name} keeps deleted keys for {} days, and the service wants {least}", vault.retention_days);
+            return refuse(Code::KeyStoreShortRetention, message);
+        }
         if vault.purge_protection {
             return Decision::Satisfied;
         }
-        if self.may_enable_purge_protection && !self.is_hsm() {
+        if self.may_enable_purge_protection {
             return Decision::Act(Change::Protect);
         }
         refuse(Code::KeyStoreUnprotected, format!("{name} has no purge protection"))
@@ -205,20 +234,7 @@ impl EnsureKeyStore {
     async fn create(&self, cx: &StepContext<'_>) -> Result<Vault, StepError> {
         let create = self.create.as_ref().ok_or_else(|| missing("key store's settings"))?;
         let tenant_id = cx.azure.tenant(&cx.call, self.store.subscription()).await?;
-        let mut tags = create.tags.clone();
-        tags.insert(JOB_TAG.to_owned(), cx.job_id.to_string());
-        let spec = VaultSpec {
-            location: create.location.clone(),
-            tenant_id,
-            sku: match create.sku {
-                request::VaultSku::Standard => VaultSku::Standard,
-                request::VaultSku::Premium => VaultSku::Premium,
-            },
-            retention_days: create.soft_delete_retention_days.into(),
-            network: Some(network(create)),
-            public_access: true,
-            tags,
-        };
+        let spec = vault_spec(create, tenant_id, cx.job_id);
         Ok(vaults::create(&cx.azure.arm, &cx.call, &self.store, &spec).await?)
     }
 
@@ -235,6 +251,24 @@ impl EnsureKeyStore {
             _ => return error.into(),
         };
         Failure::new(code, format!("creating {}: {what}", self.store.name())).with_azure(error.detail()).into()
+    }
+}
+
+/// A new vault, with the job's tag.
+pub(super) fn vault_spec(create: &KeyStoreCreate, tenant_id: Uuid, job_id: JobId) -> VaultSpec {
+    let mut tags = create.tags.clone();
+    tags.insert(JOB_TAG.to_owned(), job_id.to_string());
+    VaultSpec {
+        location: create.location.clone(),
+        tenant_id,
+        sku: match create.sku {
+            request::VaultSku::Standard => VaultSku::Standard,
+            request::VaultSku::Premium => VaultSku::Premium,
+        },
+        retention_days: create.soft_delete_retention_days.into(),
+        network: Some(network(create)),
+        public_access: true,
+        tags,
     }
 }
 

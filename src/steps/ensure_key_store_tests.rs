@@ -19,6 +19,7 @@ fn step() -> EnsureKeyStore {
         may_enable_purge_protection: false,
         needs_trusted_bypass: true,
         same_region: false,
+        min_retention_days: None,
     }
 }
 
@@ -103,6 +104,22 @@ fn a_service_that_needs_no_bypass_does_not_ask_for_it() {
 }
 
 #[test]
+fn a_store_that_keeps_deleted_keys_for_too_short_a_time_is_refused_before_it_is_changed() {
+    let step = EnsureKeyStore { min_retention_days: Some(90), may_enable_purge_protection: true, ..step() };
+    let kept = |days, protected| {
+        with(|v| {
+            v.retention_days = days;
+            v.purge_protection = protected;
+        })
+    };
+    assert_eq!(told(&step, &kept(90, true)), "satisfied");
+    assert_eq!(told(&step, &kept(90, false)), "act");
+    for protected in [true, false] {
+        assert_eq!(told(&step, &kept(89, protected)), "refuse key-store-short-retention");
+    }
+}
+
+#[test]
 fn purge_protection_is_turned_on_only_where_accepted_and_only_as_the_last_thing() {
     let may = EnsureKeyStore { may_enable_purge_protection: true, ..step() };
     let open = with(|v| v.purge_protection = false);
@@ -118,6 +135,13 @@ fn purge_protection_is_turned_on_only_where_accepted_and_only_as_the_last_thing(
         v.rbac = false;
     });
     assert_eq!(told(&may, &policies), "refuse key-store-access-policies");
+}
+
+#[test]
+fn a_vault_that_trusts_another_tenant_is_refused() {
+    let seen = Seen::OtherTenant { trusted: Uuid::from_u128(7), own: Uuid::nil() };
+    assert_eq!(told(&step(), &seen), "refuse other-tenant");
+    assert_eq!(told(&creating(OnDeletedName::Recover), &seen), "refuse other-tenant");
 }
 
 #[test]
@@ -186,8 +210,10 @@ fn an_hsm_works_once_its_owner_has_activated_it() {
         (with(|v| v.activation = Activation::Missing), "refuse key-store-not-activated"),
         (with(|v| v.provisioning_state = Some("Activated".into())), "satisfied"),
         (with(|v| v.provisioning_state = Some("Provisioning".into())), "wait resource-busy"),
-        (with(|v| v.purge_protection = false), "refuse key-store-unprotected"),
+        (with(|v| v.purge_protection = false), "act"),
     ] {
         assert_eq!(told(&hsm, &seen), want, "{seen:?}");
     }
+    let unacknowledged = EnsureKeyStore { may_enable_purge_protection: false, ..hsm };
+    assert_eq!(told(&unacknowledged, &with(|v| v.purge_protection = false)), "refuse key-store-unprotected");
 }

@@ -13,6 +13,7 @@ pub mod spec;
 
 mod binding;
 mod preview;
+mod proposed;
 mod run;
 mod windows;
 
@@ -33,6 +34,8 @@ mod drive_tests;
 #[cfg(test)]
 mod ensure_key_store_tests;
 #[cfg(test)]
+mod ensure_key_tests;
+#[cfg(test)]
 mod testing;
 
 use std::time::Duration;
@@ -47,6 +50,7 @@ use crate::domain::failure::Failure;
 
 pub use context::{ActGate, StepContext, Stop};
 pub use preview::Preview;
+pub use proposed::{Proposed, foreseen, proposed};
 pub use run::{preview, run};
 pub use spec::StepSpec;
 
@@ -110,6 +114,17 @@ pub enum Acted<S> {
         /// How long Azure asks to wait first.
         retry_after: Option<Duration>,
     },
+}
+
+impl<S> Acted<S> {
+    /// The same with another view of what Azure answered.
+    pub fn map<T>(self, view: impl FnOnce(S) -> T) -> Acted<T> {
+        match self {
+            Self::Done => Acted::Done,
+            Self::Seen(seen) => Acted::Seen(view(seen)),
+            Self::Accepted { operation, retry_after } => Acted::Accepted { operation, retry_after },
+        }
+    }
 }
 
 /// Why a call of a step went wrong.

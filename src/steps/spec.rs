@@ -106,6 +106,9 @@ pub struct EnsureKeyStore {
     /// Whether it must be in the target's region.
     #[serde(default)]
     pub same_region: bool,
+    /// The fewest days that the service wants deleted keys to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_retention_days: Option<u8>,
 }
 
 /// See [`StepSpec::EnsureIdentity`].
@@ -179,6 +182,15 @@ pub struct EnsureKey {
     pub size: u16,
     /// What it must be usable for.
     pub operations: Vec<KeyOperation>,
+    /// The exact version, which must exist; absent: the latest, and a missing key is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How long after its creation a created key expires, and later versions too where a rotation policy is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after: Option<IsoDuration>,
+    /// Whether the service takes keys without an expiration date only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_expires: bool,
     /// The rotation policy it must have; absent: left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,

@@ -1,8 +1,8 @@
 //! A look at everything that a plan is about, before anything is changed: what is in place, what would be changed, and
 //! everything that would stop the job, told at once.
 //!
-//! What belongs here: running the looks of a plan's steps, and the looks that no step makes (locks, registrations, gates
-//! of the network). What does not: changing anything. There is no way from here to a change: the steps are only asked to
+//! What belongs here: running the looks of a plan's steps, and the looks that no step makes (locks, registrations, policies,
+//! gates of the network). What does not: changing anything. There is no way from here to a change: the steps are only asked to
 //! look and to decide, and the gate that they would ask before a change always refuses.
 
 mod gates;
@@ -21,8 +21,8 @@ use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
 use crate::azure::{
-    Azure, AzureError, AzureErrorKind, AzureSettings, AzureSetupError, CallContext, locks, managed_hsms, registrations,
-    vaults,
+    Azure, AzureError, AzureErrorKind, AzureSettings, AzureSetupError, CallContext, locks, managed_hsms, policies,
+    registrations, vaults,
 };
 use crate::clock::Clock;
 use crate::domain::codes::Code;
@@ -31,7 +31,7 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::{ArmId, JobId};
 use crate::domain::request::CmkRequest;
 use crate::plan::{Plan, PlannedStep};
-use crate::steps::{self, ActGate, Preview, StepContext, StepSpec, Stop};
+use crate::steps::{self, ActGate, Preview, Proposed, StepContext, StepError, StepSpec, Stop};
 
 pub use report::{Finding, FindingState, Gate, GateKind, Survey};
 
@@ -112,7 +112,8 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn all(mut self, request: &CmkRequest, plan: &Plan) -> Survey {
-        self.steps(plan).await;
+        let facts = self.steps(plan).await;
+        self.policies(plan, &facts).await;
         let changed = self.changed(request, plan);
         self.locks(&changed).await;
         self.registrations(request).await;
@@ -121,7 +122,7 @@ impl Look<'_> {
     }
 
     /// The steps' own looks, in their order. What one learns, the next ones know.
-    async fn steps(&mut self, plan: &Plan) {
+    async fn steps(&mut self, plan: &Plan) -> Facts {
         let mut facts = Facts::default();
         // Of each step that is not in place, or comes after such a one: the first of them.
         let mut open: HashMap<&str, &str> = HashMap::new();
@@ -132,6 +133,20 @@ impl Look<'_> {
                 open.insert(&step.name, before.unwrap_or(&step.name));
             }
             self.survey.steps.push(finding);
+        }
+        facts
+    }
+
+    fn context<'f>(&'f self, facts: &'f Facts, gate: &'f Never) -> StepContext<'f> {
+        StepContext {
+            azure: self.azure,
+            call: self.call,
+            clock: self.clock,
+            job_id: self.job_id,
+            facts,
+            waiting_since: None,
+            progress: None,
+            gate,
         }
     }
 
@@ -146,16 +161,7 @@ impl Look<'_> {
         }
         let known = facts.clone();
         let gate = Never;
-        let cx = StepContext {
-            azure: self.azure,
-            call: self.call,
-            clock: self.clock,
-            job_id: self.job_id,
-            facts: &known,
-            waiting_since: None,
-            progress: None,
-            gate: &gate,
-        };
+        let cx = self.context(&known, &gate);
         let Ok(preview) = timeout_at(self.until, steps::preview(&step.spec, &cx, facts)).await else {
             return Finding { state: FindingState::Unknown, detail: Some("Azure took too long to answer".to_owned()) };
         };
@@ -194,6 +200,35 @@ impl Look<'_> {
         let target = changes(&["attach-identity", "configure-service"]);
         let ids = [(target, &request.target.resource_id), (store, &request.key_store.resource_id)];
         ids.into_iter().filter(|(changed, _)| *changed).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// Policies that would deny what the job would leave a vault or the target as. Keys are not looked at: their policies are
+    /// the data plane's.
+    async fn policies(&mut self, plan: &Plan, facts: &Facts) {
+        let gate = Never;
+        let specs = || plan.steps.iter().map(|step| &step.spec);
+        let facts = steps::foreseen(specs(), &self.context(facts, &gate));
+        let open = |state: FindingState| [FindingState::WouldChange, FindingState::Later].contains(&state);
+        let writes: Vec<bool> = self.survey.steps.iter().map(|finding| open(finding.state)).collect();
+        for (step, _) in plan.steps.iter().zip(&writes).filter(|(_, open)| **open) {
+            let cx = self.context(&facts, &gate);
+            let proposed = timeout_at(self.until, steps::proposed(&step.spec, &cx)).await;
+            let Proposed { id, api_version, content } = match proposed {
+                Ok(Ok(Some(proposed))) => proposed,
+                // The step's own look has told what it could not read.
+                Ok(Ok(None) | Err(StepError::Failed(_) | StepError::Azure(_))) | Err(_) => continue,
+            };
+            match self.within(policies::denials(&self.azure.arm, &self.call, &id, &api_version, &content)).await {
+                Ok(denials) => {
+                    for denial in denials {
+                        let (policy, definition, what) = (denial.assignment, denial.definition, id.name());
+                        let message = format!("{policy} (of {definition}) denies {what} as the job would leave it");
+                        self.block(Failure::new(Code::PolicyDenied, message));
+                    }
+                }
+                Err(error) => self.unread(&format!("the policies on {}", id.name()), &error),
+            }
+        }
     }
 
     /// Locks against writing what would be written. A role assignment is a write at the key store.

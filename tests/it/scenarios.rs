@@ -12,6 +12,7 @@ mod keys;
 mod names;
 mod network;
 mod order;
+mod policies;
 
 use std::time::Duration;
 

@@ -9,7 +9,9 @@
 //! `CMK_COVERAGE` names the services to run, divided by commas; without it all run.
 
 mod managed_hsm;
+mod merged;
 mod refusals;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -22,9 +24,11 @@ use cmk::azure::CallContext;
 use cmk::domain::ids::PrincipalId;
 use cmk::domain::job::JobState;
 use cmk::domain::request::{IdentityKind, KeyVersion};
+use cmk::engine::Worker;
 use cmk::engine::crash::{CrashPoint, CrashPoints};
 use cmk::services::rules::identity_word;
 use cmk::services::{ALL, IdentityOn, ServiceDescriptor};
+use cmk::store::Job;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -99,8 +103,20 @@ struct Place {
 
 impl Place {
     async fn new(service: &'static ServiceDescriptor) -> Self {
+        Self::in_world(service, World::instant().await).await
+    }
+
+    async fn in_world(service: &'static ServiceDescriptor, world: World) -> Self {
         let target = targets().remove(&service.slug).unwrap_or_default();
-        Self { world: World::instant().await, service, target }
+        Self { world, service, target }
+    }
+
+    fn worker(&self) -> Worker {
+        self.world.worker()
+    }
+
+    async fn provision(&self, body: &Value) -> Job {
+        self.world.provision(body).await
     }
 
     fn group(&self, n: usize) -> String {
@@ -262,7 +278,7 @@ impl Place {
         });
         let body = self.request(n, cell);
         let id = self.world.submit(&body).await;
-        let job = self.world.run_to_end(&self.world.worker().with_crash_points(points), id).await;
+        let job = self.world.run_to_end(&self.worker().with_crash_points(points), id).await;
         if job.state != JobState::Succeeded {
             return Err(format!("{:?} {:?}", job.state, job.failure));
         }

@@ -8,6 +8,7 @@ use azure_sim::{Options, Propagation};
 use cmk::api::ApiSettings;
 use cmk::azure::Azure;
 use cmk::clock::Clock;
+use cmk::domain::codes::Code;
 use cmk::survey::Surveyor;
 use serde_json::{Value, json};
 
@@ -93,6 +94,53 @@ async fn everything_that_would_stop_the_job_is_told_at_once() {
     let mut found = blockers(&plan(&world, &body).await).into_iter().map(str::to_owned).collect::<Vec<_>>();
     found.sort();
     assert_eq!(found, ["key-store-not-found", "scope-locked"]);
+}
+
+/// Puts a rule to work in the whole subscription that denies whatever the condition holds for.
+async fn deny(world: &World, name: &str, condition: Value) {
+    let authorization = format!("/subscriptions/{}/providers/Microsoft.Authorization", world.sim.subscription_id());
+    let definition = format!("{authorization}/policyDefinitions/{name}");
+    let rule = json!({ "if": condition, "then": { "effect": "deny" } });
+    let body = json!({ "properties": { "displayName": name, "mode": "Indexed", "policyRule": rule } });
+    world.put(&definition, "2023-04-01", &body).await;
+    let body = json!({ "properties": { "policyDefinitionId": definition } });
+    world.put(&format!("{authorization}/policyAssignments/{name}"), "2023-04-01", &body).await;
+}
+
+#[tokio::test]
+async fn a_policy_that_would_deny_the_job_is_told_and_one_that_asks_for_the_key_is_in_nobodys_way() {
+    for existing in [false, true] {
+        let world = World::instant().await;
+        let body = if existing {
+            world.make_existing_account().await;
+            world.seed_for_existing()
+        } else {
+            world.seed()
+        };
+        for group in ["rg-cmk-demo", "rg-app"] {
+            let group = format!("/subscriptions/{}/resourceGroups/{group}", world.sim.subscription_id());
+            world.put(&group, "2025-04-01", &json!({ "location": "uksouth" })).await;
+        }
+        let kind = json!({ "field": "type", "equals": "Microsoft.Storage/storageAccounts" });
+        let source = "Microsoft.Storage/storageAccounts/encryption.keySource";
+        let without = json!({ "not": { "field": source, "equals": "Microsoft.Keyvault" } });
+        deny(&world, "no-account-without-cmk", json!({ "allOf": [kind, without] })).await;
+        let found = plan(&world, &body).await;
+        assert_eq!((blockers(&found), &found["unread"]), (vec![], &json!([])), "{found}");
+
+        deny(&world, "no-account-here", json!({ "allOf": [kind, { "field": "location", "equals": "uksouth" }] })).await;
+        let vault = json!({ "field": "type", "equals": "Microsoft.KeyVault/vaults" });
+        let open = json!({ "field": "Microsoft.KeyVault/vaults/publicNetworkAccess", "equals": "Enabled" });
+        deny(&world, "no-open-vault", json!({ "allOf": [vault, open] })).await;
+        let found = plan(&world, &body).await;
+        assert_eq!(blockers(&found), ["policy-denied", "policy-denied"], "{found}");
+        let told: Vec<&str> =
+            found["blockers"].as_array().expect("a list").iter().filter_map(|b| b["message"].as_str()).collect();
+        assert!(told.iter().any(|t| t.contains("no-open-vault") && t.contains("kvcmkdemo1")), "{told:?}");
+        assert!(told.iter().any(|t| t.contains("no-account-here") && t.contains("stcmkdemo1")), "{told:?}");
+        // The job ends as the plan says.
+        assert_eq!(world.provision(&body).await.failure.map(|f| f.code), Some(Code::PolicyDenied));
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,20 @@ fn wrong_bodies() -> Vec<(&'static str, Value, FaultsAt)> {
         one("/key/size", json!(4096.5), "wrong-type"),
         one("/key/operations", json!(["sign", "verify", "wrapKey"]), "invalid-value"),
         one("/key/version", json!("v1"), "invalid-value"),
+        one("/key/versionId", json!("v1"), "invalid-value"),
+        // The example follows the latest version, and creates its vault, which holds no version of any key.
+        (
+            "/key/versionId",
+            json!("0123456789abcdef0123456789abcdef"),
+            vec![("/key/versionId", "conflict"), ("/key/versionId", "conflict")],
+        ),
+        one("/key/expiresAfter", json!("P1D"), "out-of-range"),
+        one("/key/expiresAfter", json!("2030-01-01"), "invalid-value"),
+        (
+            "/key/rotation/notifyBeforeExpiry",
+            json!("P30D"),
+            vec![("/key/rotation/notifyBeforeExpiry", "conflict"), ("/key/rotation/every", "required")],
+        ),
         one("/key/rotation", json!(true), "wrong-type"),
         one("/key/material", json!("secret"), "unknown-field"),
         one("/identity", json!([]), "wrong-type"),

@@ -375,6 +375,13 @@ impl Simulator {
         self.shared.world(|w| w.activate_hsm(name, now))
     }
 
+    /// Lets a vault trust another tenant, as one does that came along when its subscription was moved from there. `false`:
+    /// there is no such vault.
+    pub fn set_vault_tenant(&self, name: &str, tenant: &str) -> bool {
+        let name = name.to_lowercase();
+        self.shared.world(|w| w.vaults.get_mut(&name).map(|vault| vault.tenant = tenant.to_owned()).is_some())
+    }
+
     /// The state without times, random ids and ports, equal for two runs that did the same.
     pub fn normalized(&self) -> Value {
         snapshot::normalized(&self.shared)

@@ -52,6 +52,12 @@ struct Arguments {
     /// Namespace that is not registered at start; can be given more than once.
     #[arg(long = "unregistered")]
     unregistered: Vec<String>,
+    /// Further subscription of the tenant, with the same owner; can be given more than once.
+    #[arg(long = "more-subscription")]
+    more_subscriptions: Vec<uuid::Uuid>,
+    /// Subscription of another tenant, which takes no token of this one; can be given more than once.
+    #[arg(long = "foreign-subscription")]
+    foreign_subscriptions: Vec<uuid::Uuid>,
     /// Seconds that a long-running operation takes.
     #[arg(long, default_value_t = 2, env = "AZURE_SIM_LRO_SECONDS")]
     lro_seconds: u64,
@@ -113,6 +119,8 @@ impl Arguments {
             client_address: self.client_address,
             throttling: if self.no_throttling { Throttling::off() } else { Throttling::default() },
             unregistered: self.unregistered,
+            more_subscriptions: self.more_subscriptions.iter().map(ToString::to_string).collect(),
+            foreign_subscriptions: self.foreign_subscriptions.iter().map(ToString::to_string).collect(),
             ..Options::default()
         }
     }

@@ -33,8 +33,12 @@ pub struct Options {
     pub identity_header: Option<String>,
     /// The one tenant.
     pub tenant_id: String,
-    /// The one subscription.
+    /// The subscription that the environment file names.
     pub subscription_id: String,
+    /// Further subscriptions of the tenant, with the same owner. Registrations of providers are shared by all.
+    pub more_subscriptions: Vec<String>,
+    /// Subscriptions of another tenant: every call to them is refused because its token is of this one.
+    pub foreign_subscriptions: Vec<String>,
     /// Application id of the principal with Owner on the subscription.
     pub client_id: String,
     /// Its object id.
@@ -94,6 +98,8 @@ impl Default for Options {
             identity_header: None,
             tenant_id: "11111111-1111-4111-8111-111111111111".to_owned(),
             subscription_id: "22222222-2222-4222-8222-222222222222".to_owned(),
+            more_subscriptions: Vec::new(),
+            foreign_subscriptions: Vec::new(),
             client_id: "33333333-3333-4333-8333-333333333333".to_owned(),
             object_id: "44444444-4444-4444-8444-444444444444".to_owned(),
             client_secret: None,
@@ -120,6 +126,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The subscriptions of the tenant.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.subscription_id).chain(&self.more_subscriptions)
+    }
+
     /// The address that Azure sees for a caller.
     pub(crate) fn address_of(&self, peer: IpAddr) -> IpAddr {
         if self.behind_gateway(peer) { self.client_address } else { peer.to_canonical() }

@@ -270,7 +270,7 @@ impl World {
         principal.secrets.first().map(|s| s.value.clone())
     }
 
-    /// The two principals that are always there, and the one's ownership of the subscription.
+    /// The two principals that are always there, and the one's ownership of the subscriptions.
     fn stand(&mut self, options: &Options, now: OffsetDateTime) {
         for (name, app, oid, secret) in [
             ("operator", &options.client_id, &options.object_id, &options.client_secret),
@@ -286,13 +286,11 @@ impl World {
         for principal in crate::entra::first_party::principals(&options.tenant_id, now) {
             self.principals.entry(principal.object_id.clone()).or_insert(principal);
         }
-        let owner = Assignment::standing(
-            &format!("/subscriptions/{}", options.subscription_id),
-            roles::OWNER,
-            &options.object_id,
-            now,
-        );
-        self.assignments.entry(owner.id.to_lowercase()).or_insert(owner);
+        for subscription in options.subscriptions() {
+            let scope = format!("/subscriptions/{subscription}");
+            let owner = Assignment::standing(&scope, roles::OWNER, &options.object_id, now);
+            self.assignments.entry(owner.id.to_lowercase()).or_insert(owner);
+        }
     }
 
     /// Lets everything happen that is due, and last of all the services look at their keys. Whether data keys are to be

@@ -42,7 +42,9 @@ pub(super) fn read_key_store(field: &Field) -> Option<KeyStore> {
         read_key_store_create(&f)
     });
     let words = [("fail", OnDeletedName::Fail), ("recover", OnDeletedName::Recover)];
-    let on_deleted_name = body.get("onDeletedName").and_then(|f| f.one_of(&words)).unwrap_or_default();
+    // A word that is not known may have meant anything, so no rule is held against its default.
+    let on_deleted_name =
+        body.get("onDeletedName").map_or(OnDeletedName::Fail, |f| f.one_of(&words).unwrap_or(OnDeletedName::Recover));
     let grant_own_access = body.get("grantOwnAccess").and_then(|f| f.boolean()).unwrap_or(true);
     Some(KeyStore { resource_id: resource_id?, create, on_deleted_name, grant_own_access })
 }

@@ -19,7 +19,7 @@ use self::values::{read_arm_id, read_duration, read_location, read_pairs};
 use super::duration::IsoDuration;
 use super::job::JobKind;
 use super::reader::{Faults, Field, FieldError};
-use super::request::{Acknowledgement, CmkRequest, MANAGED_HSM_TYPE, Target, TargetCreate};
+use super::request::{Acknowledgement, CmkRequest, Target, TargetCreate};
 
 const MAX_LABELS: usize = 20;
 const MAX_TAGS: usize = 50;
@@ -53,9 +53,8 @@ fn read(root: &Field) -> Option<CmkRequest> {
     let kind = body.get("kind").and_then(|f| f.one_of(&[("provision", JobKind::Provision)])).unwrap_or_default();
     let target = body.require("target").and_then(|f| read_target(&f));
     let key_store = body.require("keyStore").and_then(|f| read_key_store(&f));
-    let on_hsm = key_store.as_ref().is_some_and(|s| s.resource_id.is_type(MANAGED_HSM_TYPE));
     let target_name = target.as_ref().map_or("target", |t| t.resource_id.name());
-    let key = read_key(body.get("key"), target_name, on_hsm);
+    let key = read_key(body.get("key"), target_name, key_store.as_ref());
     let identity = read_identity(body.get("identity"), target.as_ref());
     let create_resource_groups = body.get("createResourceGroups").and_then(|f| f.boolean()).unwrap_or(false);
     let access_timeout =

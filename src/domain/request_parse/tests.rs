@@ -49,7 +49,8 @@ fn complete() -> Value {
         },
         "key": {
             "name": "k", "type": "RSA-HSM", "size": 3072, "operations": ["wrapKey", "unwrapKey"], "version": "pinned",
-            "rotation": { "every": "P90D" },
+            "versionId": "0123456789ABCDEF0123456789abcdef", "expiresAfter": "P1Y",
+            "rotation": { "every": "P90D", "notifyBeforeExpiry": "P1M" },
         },
         "identity": {
             "kind": "userAssigned",
@@ -170,6 +171,21 @@ fn wrong_values() -> Vec<(&'static str, Value, &'static str)> {
         ("/key/operations/1", json!("import"), "invalid-value"),
         ("/key/operations", json!({}), "wrong-type"),
         ("/key/version", json!("0123456789abcdef0123456789abcdef"), "invalid-value"),
+        ("/key/versionId", json!(7), "wrong-type"),
+        ("/key/versionId", json!("0123456789abcdef0123456789abcde"), "invalid-value"),
+        ("/key/versionId", json!("0123456789abcdef0123456789abcdeg"), "invalid-value"),
+        ("/key/versionId", json!("0123456789abcdef0123456789abcdef0"), "too-long"),
+        ("/key/expiresAfter", json!(365), "wrong-type"),
+        ("/key/expiresAfter", json!("2027-01-01T00:00:00Z"), "invalid-value"),
+        ("/key/expiresAfter", json!("P1YT1H"), "invalid-value"),
+        ("/key/expiresAfter", json!("P27D"), "out-of-range"),
+        ("/key/expiresAfter", json!("P11Y"), "out-of-range"),
+        ("/key/rotation/every", json!("PT240H"), "invalid-value"),
+        ("/key/rotation/every", json!("P359D"), "out-of-range"),
+        ("/key/rotation/notifyBeforeExpiry", json!(true), "wrong-type"),
+        ("/key/rotation/notifyBeforeExpiry", json!("PT12H"), "invalid-value"),
+        ("/key/rotation/notifyBeforeExpiry", json!("P0D"), "out-of-range"),
+        ("/key/rotation/notifyBeforeExpiry", json!("P1Y"), "out-of-range"),
         ("/key/rotation", json!("P1Y"), "wrong-type"),
         ("/key/rotation/every", json!("1 year"), "invalid-value"),
         ("/key/rotation/every", json!("P6D"), "out-of-range"),
@@ -268,6 +284,30 @@ fn fields_that_exclude_each_other_are_refused() {
     assert_eq!(faults(&body), [("/keyStore/create".to_owned(), "not-allowed".to_owned())]);
     let body = with(minimal(), "/keyStore/resourceId", json!(id("Microsoft.KeyVault/managedHSMs", "hsm-1")));
     assert_eq!(faults(&body), [("/keyStore/resourceId".to_owned(), "invalid-value".to_owned())]);
+
+    let conflict = |body: &Value, pointer: &str| {
+        assert_eq!(faults(body), [(pointer.to_owned(), "conflict".to_owned())], "{body}");
+    };
+    conflict(&with(complete(), "/key/version", json!("latest")), "/key/versionId");
+    conflict(&with(complete(), "/keyStore/onDeletedName", json!("fail")), "/key/versionId");
+    conflict(&without(complete(), "/key/expiresAfter"), "/key/rotation/notifyBeforeExpiry");
+    // A Managed HSM rotates less often.
+    let hsm = with(minimal(), "/keyStore/resourceId", json!(hsm));
+    let often = |every: &str| faults(&with(hsm.clone(), "/key", json!({ "rotation": { "every": every } })));
+    assert_eq!(often("P27D"), [("/key/rotation/every".to_owned(), "out-of-range".to_owned())]);
+    assert_eq!(often("P28D"), []);
+}
+
+#[test]
+fn an_exact_version_is_a_pinned_one_in_azures_spelling() {
+    let body = with(minimal(), "/key", json!({ "versionId": "0123456789ABCDEF0123456789abcdef" }));
+    let (request, found) = parse(&body);
+    assert_eq!(found, []);
+    let key = request.expect("a request").key;
+    assert_eq!(
+        (key.version, key.version_id.as_deref()),
+        (KeyVersion::Pinned, Some("0123456789abcdef0123456789abcdef"))
+    );
 }
 
 #[test]

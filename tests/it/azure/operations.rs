@@ -40,7 +40,7 @@ async fn an_accepted_change_is_followed_to_its_end() {
     stage.sim.clock().freeze();
     let (id, body) = account_with_key(&stage).await;
     let (arm, cx) = (&stage.azure.arm, &stage.cx);
-    let accepted = resources::put(arm, cx, &id, STORAGE_API, &body).await.expect("accepted");
+    let accepted = resources::put(arm, cx, &id, STORAGE_API, &body, None).await.expect("accepted");
     assert_eq!((accepted.status, accepted.retry_after), (202, Some(Duration::from_secs(1))));
     let operation = accepted.operation.expect("an operation");
     let state = arm.poll(cx, &operation).await.expect("readable");
@@ -66,7 +66,8 @@ async fn an_operation_that_fails_says_why() {
     let (arm, cx) = (&stage.azure.arm, &stage.cx);
     let failure = Action::LroFail { code: "KeyVaultAuthenticationFailure".into(), message: "cannot reach".into() };
     stage.sim.faults().add(Rule::once("PUT", "*/storageAccounts/*", failure)).expect("a rule");
-    let operation = resources::put(arm, cx, &id, STORAGE_API, &body).await.expect("accepted").operation.expect("one");
+    let operation =
+        resources::put(arm, cx, &id, STORAGE_API, &body, None).await.expect("accepted").operation.expect("one");
     stage.sim.clock().advance(Duration::from_secs(3));
     match arm.poll(cx, &operation).await {
         Ok(OperationState::Failed(error)) => assert_eq!(error.kind, AzureErrorKind::KeyVaultAccess, "{error:?}"),
@@ -82,5 +83,5 @@ async fn a_service_without_access_to_its_key_is_not_our_own_refusal() {
     let other = stage.id(identities::TYPE, "id-two");
     identities::create(arm, cx, &other, LOCATION, &BTreeMap::new()).await.expect("created");
     let body = body.to_string().replace("id-one", "id-two").parse().expect("JSON");
-    expect_kind(resources::put(arm, cx, &id, STORAGE_API, &body).await, AzureErrorKind::KeyVaultAccess);
+    expect_kind(resources::put(arm, cx, &id, STORAGE_API, &body, None).await, AzureErrorKind::KeyVaultAccess);
 }

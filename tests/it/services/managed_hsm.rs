@@ -10,6 +10,7 @@ use cmk::store::Job;
 use serde_json::{Value, json};
 
 use super::{Cell, Place, cut_off_in};
+use crate::docs::role::OUTSIDER;
 
 const CELL: Cell =
     Cell { creating: false, identity: IdentityKind::UserAssigned, version: KeyVersion::Latest, hsm: true };
@@ -81,17 +82,37 @@ async fn an_hsm_that_nobody_activated_is_a_failure_with_a_remedy_and_never_activ
 }
 
 #[tokio::test]
-async fn an_hsm_without_purge_protection_is_refused_and_left_as_it_is() {
+async fn an_hsm_without_purge_protection_is_refused_until_its_protection_is_acknowledged() {
     let place = place().await;
     let admin = place.admin().await;
-    make(&place, json!({ "initialAdminObjectIds": [admin] })).await;
+    make(&place, json!({ "initialAdminObjectIds": [admin, OUTSIDER] })).await;
     place.world.sim.activate_hsm("hsmcoverage0");
     place.world.advance(std::time::Duration::from_secs(60));
     assert_eq!(code(&refused(&place).await), Some(Code::KeyStoreUnprotected));
     let mut body = place.request(0, CELL);
     body["acknowledge"] = json!(["enable-purge-protection"]);
-    let job = place.world.provision(&body).await;
-    assert_eq!(code(&job), Some(Code::KeyStoreUnprotected), "its owner turns it on");
+    let before = place.world.changes().len();
+    let job = place.provision(&body).await;
+    assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
+    let protected = format!("PATCH {}", place.hsm(0));
+    let changes: Vec<_> = place.world.changes().into_iter().skip(before).collect();
+    assert_eq!(changes.iter().filter(|change| **change == protected).count(), 1, "{changes:?}");
+    assert_eq!(changes.first(), Some(&protected), "it comes before any grant or key: {changes:?}");
+    place.changes_nothing_more(&body).await.expect("it is on");
+}
+
+#[tokio::test]
+async fn an_hsm_that_is_busy_when_it_is_to_be_protected_is_tried_again() {
+    let place = place().await;
+    let admin = place.admin().await;
+    make(&place, json!({ "initialAdminObjectIds": [admin] })).await;
+    place.world.sim.activate_hsm("hsmcoverage0");
+    place.world.advance(std::time::Duration::from_secs(60));
+    let busy = azure_sim::faults::status(409, "AnotherOperationInProgress");
+    place.world.sim.faults().add(azure_sim::Rule::once("PATCH", "*/managedHSMs/*", busy).times(2));
+    let mut body = place.request(0, CELL);
+    body["acknowledge"] = json!(["enable-purge-protection"]);
+    place.world.succeed(&body).await;
 }
 
 #[tokio::test]

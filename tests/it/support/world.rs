@@ -74,7 +74,12 @@ impl World {
 
     /// A world with these lags.
     pub async fn start(propagation: Propagation) -> Self {
-        let (sim, schemas) = simulator(Options { propagation, ..Options::default() }).await;
+        Self::start_with(Options { propagation, ..Options::default() }).await
+    }
+
+    /// A world with these options.
+    pub async fn start_with(options: Options) -> Self {
+        let (sim, schemas) = simulator(options).await;
         sim.clock().freeze();
         let clock = Clock::manual(sim.clock().now());
         Self::over(sim, clock, schemas).await

@@ -102,12 +102,34 @@ fn is_arm(shared: &Shared, audience: &str) -> bool {
         || audience == format!("https://{}:{port}", shared.addresses.suffix)
 }
 
-/// The one subscription, or 404.
+/// The subscription that a path names, in canonical spelling; the first one where it names none of the tenant's.
+pub(crate) fn named_subscription<'s>(shared: &'s Shared, segments: &[String]) -> &'s str {
+    let named = match segments {
+        [head, id, ..] if head.eq_ignore_ascii_case("subscriptions") => {
+            shared.options.subscriptions().find(|known| known.eq_ignore_ascii_case(id))
+        }
+        _ => None,
+    };
+    named.unwrap_or(&shared.options.subscription_id)
+}
+
+/// A subscription of the tenant, or 404; or 401 where it is another tenant's. Text UNVERIFIED.
 pub(crate) fn subscription_of(shared: &Shared, segments: &[String]) -> Result<(), Failure> {
     match segments {
         [head, id, ..] if head.eq_ignore_ascii_case("subscriptions") => {
-            if id.eq_ignore_ascii_case(&shared.options.subscription_id) {
+            let is = |known: &String| known.eq_ignore_ascii_case(id);
+            if shared.options.subscriptions().any(is) {
                 return Ok(());
+            }
+            if shared.options.foreign_subscriptions.iter().any(is) {
+                return Err(Failure::new(
+                    401,
+                    "InvalidAuthenticationTokenTenant",
+                    format!(
+                        "The access token is from the wrong issuer. It must match the tenant associated with this subscription. (Token of tenant '{}'.)",
+                        shared.options.tenant_id
+                    ),
+                ));
             }
             if uuid::Uuid::try_parse(id).is_err() {
                 return Err(Failure::new(

@@ -16,7 +16,9 @@ fn require(asked: &Asked<'_>, w: &World, action: &str) -> Result<(), Failure> {
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "deletedManagedHsms/read")?;
-        Ok(Reply::list(w.deleted_hsms.values().map(|d| d.render(&asked.subscription)).collect()))
+        Ok(Reply::list(
+            w.deleted_hsms.values().filter(|d| asked.holds(&d.hsm.id)).map(|d| d.render(&asked.subscription)).collect(),
+        ))
     })
 }
 
@@ -44,7 +46,7 @@ fn get(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
         require(asked, w, "locations/deletedManagedHsms/read")?;
         w.deleted_hsms
             .get(&name.to_lowercase())
-            .filter(|d| d.hsm.location == region(location))
+            .filter(|d| d.hsm.location == region(location) && asked.holds(&d.hsm.id))
             .map(|d| Reply::ok(d.render(&asked.subscription)))
             .ok_or_else(|| missing(name))
     })
@@ -54,8 +56,11 @@ fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     let key = name.to_lowercase();
     asked.shared.world(|w| {
         require(asked, w, "locations/deletedManagedHsms/purge/action")?;
-        let deleted =
-            w.deleted_hsms.get(&key).filter(|d| d.hsm.location == region(location)).ok_or_else(|| missing(name))?;
+        let deleted = w
+            .deleted_hsms
+            .get(&key)
+            .filter(|d| d.hsm.location == region(location) && asked.holds(&d.hsm.id))
+            .ok_or_else(|| missing(name))?;
         if deleted.hsm.purge_protection {
             // Text UNVERIFIED; that of vaults.
             return Err(Failure::new(405, "MethodNotAllowed", "Operation 'DeletedManagedHsmPurge' is not allowed."));

@@ -17,7 +17,13 @@ fn require(asked: &Asked<'_>, w: &World, action: &str) -> Result<(), Failure> {
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
     asked.shared.world(|w| {
         require(asked, w, "Microsoft.KeyVault/deletedVaults/read")?;
-        Ok(Reply::list(w.deleted_vaults.values().map(|d| d.render(&asked.subscription)).collect()))
+        Ok(Reply::list(
+            w.deleted_vaults
+                .values()
+                .filter(|d| asked.holds(&d.vault.id))
+                .map(|d| d.render(&asked.subscription))
+                .collect(),
+        ))
     })
 }
 
@@ -40,7 +46,7 @@ fn get(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
         require(asked, w, "Microsoft.KeyVault/locations/deletedVaults/read")?;
         w.deleted_vaults
             .get(&name.to_lowercase())
-            .filter(|d| d.vault.location == region(location))
+            .filter(|d| d.vault.location == region(location) && asked.holds(&d.vault.id))
             .map(|d| Reply::ok(d.render(&asked.subscription)))
             .ok_or_else(|| missing(name))
     })
@@ -57,8 +63,11 @@ fn purge(asked: &Asked<'_>, location: &str, name: &str) -> Outcome {
     let key = name.to_lowercase();
     asked.shared.world(|w| {
         require(asked, w, "Microsoft.KeyVault/locations/deletedVaults/purge/action")?;
-        let deleted =
-            w.deleted_vaults.get(&key).filter(|d| d.vault.location == region(location)).ok_or_else(|| missing(name))?;
+        let deleted = w
+            .deleted_vaults
+            .get(&key)
+            .filter(|d| d.vault.location == region(location) && asked.holds(&d.vault.id))
+            .ok_or_else(|| missing(name))?;
         if deleted.vault.purge_protection {
             return Err(Failure::new(405, "MethodNotAllowed", "Operation 'DeletedVaultPurge' is not allowed."));
         }

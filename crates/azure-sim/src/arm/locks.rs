@@ -198,5 +198,7 @@ pub(crate) fn enforce(w: &World, call: &Call, target: &Target) -> Result<(), Fai
 fn is_exempt(target: &Target) -> bool {
     let lock =
         target.namespace.eq_ignore_ascii_case("Microsoft.Authorization") && (target.kind.eq_ignore_ascii_case("locks"));
-    lock || target.tail.last().is_some_and(|t| t.eq_ignore_ascii_case("checkNameAvailability"))
+    // Questions that are asked by POST.
+    let asks = ["checkNameAvailability", "checkPolicyRestrictions"];
+    lock || target.tail.last().is_some_and(|t| asks.iter().any(|ask| t.eq_ignore_ascii_case(ask)))
 }

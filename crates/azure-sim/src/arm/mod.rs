@@ -21,6 +21,7 @@ pub(crate) mod operations;
 pub(crate) mod paging;
 pub(crate) mod policy_assignments;
 pub(crate) mod policy_definitions;
+pub(crate) mod policy_restrictions;
 pub(crate) mod published;
 pub(crate) mod registration;
 pub(crate) mod resource_groups;
@@ -64,6 +65,11 @@ impl Asked<'_> {
     pub fn group_id(&self, group: &str) -> String {
         format!("/subscriptions/{}/resourceGroups/{group}", self.subscription)
     }
+
+    /// Whether an id lies in the subscription.
+    pub fn holds(&self, id: &str) -> bool {
+        crate::rbac::assignments::at_or_above(&format!("/subscriptions/{}", self.subscription), id)
+    }
 }
 
 /// Answers a request to the ARM host.
@@ -73,9 +79,10 @@ pub(crate) async fn serve(shared: &Shared, call: &Call) -> Outcome {
         return Ok(metadata::endpoints(shared, call));
     }
     let caller = checks::authenticate(shared, call)?;
-    shared.throttle.admit(call, &shared.options.subscription_id, &caller.oid)?;
+    let subscription = checks::named_subscription(shared, &call.segments).to_owned();
+    shared.throttle.admit(call, &subscription, &caller.oid)?;
     versions::required(call)?;
-    let asked = Asked { shared, call, caller, subscription: shared.options.subscription_id.clone() };
+    let asked = Asked { shared, call, caller, subscription };
     let Some(target) = Target::of(&call.segments) else {
         return paging::cut(&asked, route(&asked).await);
     };
@@ -161,6 +168,9 @@ async fn in_group(asked: &Asked<'_>, namespace: &str, kind: &str, group: &str, r
         ("microsoft.network", _) => network::in_group(asked, kind, group, rest),
         ("microsoft.keyvault", "managedhsms") => hsms::serve(asked, group, rest).await,
         ("microsoft.storage", "storageaccounts") => storage_accounts::serve(asked, group, rest).await,
+        ("microsoft.policyinsights", "checkpolicyrestrictions") if rest.is_empty() => {
+            policy_restrictions::check(asked, group)
+        }
         _ => Err(checks::unknown(namespace, kind)),
     }
 }

@@ -206,6 +206,10 @@ const CORE: &[Line] = &[
     ("Microsoft.Network", &[(&["virtualNetworks", "virtualNetworks/subnets", "privateEndpoints"], NETWORK)]),
     ("Microsoft.ManagedIdentity", &[(&["userAssignedIdentities"], IDENTITY)]),
     (
+        "Microsoft.PolicyInsights",
+        &[(&["checkPolicyRestrictions"], &["2024-10-01", "2023-03-01", "2022-03-01", "2020-07-01"])],
+    ),
+    (
         "Microsoft.Resources",
         &[(&["resourceGroups", "subscriptions", "subscriptions/resourceGroups", "resources"], RESOURCES)],
     ),

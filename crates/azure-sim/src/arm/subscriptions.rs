@@ -1,4 +1,4 @@
-//! Subscriptions, tenants and locations. There is one subscription and one tenant.
+//! Subscriptions, tenants and locations. There is one tenant.
 
 use serde_json::{Value, json};
 
@@ -7,11 +7,11 @@ use crate::arm::checks::REGIONS;
 use crate::http::{Outcome, Reply};
 use crate::rbac::check;
 
-fn subscription(asked: &Asked<'_>) -> Value {
+fn subscription(asked: &Asked<'_>, id: &str) -> Value {
     let tenant = &asked.shared.options.tenant_id;
     json!({
-        "id": format!("/subscriptions/{}", asked.subscription),
-        "subscriptionId": asked.subscription,
+        "id": format!("/subscriptions/{id}"),
+        "subscriptionId": id,
         "tenantId": tenant,
         "homeTenantId": tenant,
         "displayName": "Azure Simulator",
@@ -23,8 +23,8 @@ fn subscription(asked: &Asked<'_>) -> Value {
 }
 
 /// Only subscriptions in which the caller may read something.
-fn visible(asked: &Asked<'_>) -> bool {
-    let scope = format!("/subscriptions/{}", asked.subscription);
+fn visible(asked: &Asked<'_>, id: &str) -> bool {
+    let scope = format!("/subscriptions/{id}");
     asked
         .shared
         .world(|w| check::require(w, &asked.caller, "Microsoft.Resources/subscriptions/read", &scope, asked.call.now))
@@ -32,7 +32,8 @@ fn visible(asked: &Asked<'_>) -> bool {
 }
 
 pub(crate) fn list(asked: &Asked<'_>) -> Outcome {
-    let items: Vec<Value> = visible(asked).then(|| subscription(asked)).into_iter().collect();
+    let known = asked.shared.options.subscriptions();
+    let items: Vec<Value> = known.filter(|id| visible(asked, id)).map(|id| subscription(asked, id)).collect();
     let count = items.len();
     Ok(Reply::ok(json!({ "value": items, "count": { "type": "Total", "value": count } })))
 }
@@ -42,7 +43,7 @@ pub(crate) fn get(asked: &Asked<'_>) -> Outcome {
     asked.shared.world(|w| {
         check::require(w, &asked.caller, "Microsoft.Resources/subscriptions/read", &scope, asked.call.now)
     })?;
-    Ok(Reply::ok(subscription(asked)))
+    Ok(Reply::ok(subscription(asked, &asked.subscription)))
 }
 
 pub(crate) fn tenants(asked: &Asked<'_>) -> Reply {

@@ -119,7 +119,7 @@ impl Policies {
     }
 
     /// The assignments that deny this subject, each with its definition and the expressions that were evaluated.
-    fn denials(&self, subject: &Subject, now: OffsetDateTime) -> Vec<(&Assignment, &Definition, Vec<Value>)> {
+    pub fn denials(&self, subject: &Subject, now: OffsetDateTime) -> Vec<(&Assignment, &Definition, Vec<Value>)> {
         self.assignments
             .values()
             .filter(|a| a.enforced() && reached(a.effective_from, now) && a.covers(&subject.id))

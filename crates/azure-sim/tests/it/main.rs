@@ -37,6 +37,7 @@ mod roles;
 mod rotation;
 mod seed_flow;
 mod soft_delete;
+mod subscriptions;
 mod throttling;
 mod tokens;
 mod truth;

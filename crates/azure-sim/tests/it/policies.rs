@@ -257,3 +257,36 @@ async fn the_common_rules_hold_for_types_of_the_generic_provider() {
     let list = lab.arm("GET", &list, None).await.expect(200);
     assert_eq!(list.body["value"][0]["id"], cosmos.as_str());
 }
+
+#[tokio::test]
+async fn what_a_policy_would_deny_can_be_asked_before() {
+    let lab = Lab::start().await;
+    lab.ground().await;
+    define(&lab, "cmk", storage_rule()).await.expect(201);
+    assign(&lab, &lab.group(), &definition_path(&lab, "cmk"), json!({})).await.expect(201);
+    let path = format!("{}/providers/Microsoft.PolicyInsights/checkPolicyRestrictions", lab.group());
+    let ask = async |content: Value| {
+        let mut content = content;
+        content["type"] = json!("Microsoft.Storage/storageAccounts");
+        content["name"] = json!("st1");
+        let details = json!({ "resourceContent": content, "apiVersion": "2023-05-01" });
+        let before = lab.sim.journal().last_seq();
+        let answer = lab.arm("POST", &path, Some(json!({ "resourceDetails": details }))).await.expect(200);
+        let changed = Filter { changed: Some(true), after: Some(before), ..Filter::default() };
+        assert_eq!(lab.sim.journal().count(&changed), 0, "a question changes nothing");
+        answer.body["contentEvaluationResult"]["policyEvaluations"].as_array().expect("a list").clone()
+    };
+    let told = ask(plain()).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["effectDetails"]["policyEffect"], "Deny");
+    assert_eq!(told[0]["policyInfo"]["policyDefinitionId"], definition_path(&lab, "cmk").as_str());
+    let mut under_key = plain();
+    under_key["properties"] = json!({ "encryption": { "keySource": "Microsoft.Keyvault" } });
+    assert_eq!(ask(under_key).await, Vec::<Value>::new());
+    let nowhere = path.replace(&lab.group(), &format!("{}/resourceGroups/nowhere", subscription(&lab)));
+    let body = json!({ "resourceDetails": { "resourceContent": { "type": "Microsoft.Storage/storageAccounts" } } });
+    lab.arm("POST", &nowhere, Some(body)).await.refused(404, "ResourceGroupNotFound");
+    lab.arm("POST", &path, Some(json!({ "resourceDetails": { "resourceContent": {} } })))
+        .await
+        .refused(400, "InvalidCheckRestrictionsRequest");
+}

@@ -50,6 +50,9 @@ pub(crate) struct Kind {
     pub guard: fn(&mut Change<'_>) -> Result<(), Failure>,
     /// Fills in read-only members that depend on more than the key.
     pub shows: fn(&View<'_>, &mut Value),
+    /// The member that holds the etag; a write that names another one, there or in `If-Match`, is refused. `None`: the type
+    /// has none, and the header is not looked at.
+    pub etag: Option<&'static str>,
     /// Called in the world when a write has been committed; for types that make or change others.
     pub after: fn(&mut World, &Resource, time::OffsetDateTime),
     /// `POST …/{name}` and `GET …/{name}` with a fixed answer.
@@ -241,6 +244,7 @@ impl Kind {
             defaults: &[],
             guard: nothing_to_say,
             shows: nothing_to_show,
+            etag: None,
             after: nothing_to_do,
             actions: &[],
             soft: None,

@@ -109,6 +109,15 @@ impl Resource {
         self.tags == other.tags && self.identity == other.identity && self.body == other.body
     }
 
+    /// What stands for the content as it is: the same for the same content, other than in Azure.
+    pub fn etag(&self) -> String {
+        let users: Vec<&String> = self.identity.user.keys().collect();
+        let content = json!([self.id.to_lowercase(), self.tags, users, self.identity.system.is_some(), self.body]);
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content.to_string().as_bytes());
+        let short: String = hash.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        format!("\"{short}\"")
+    }
+
     /// As answers show it.
     pub fn render(&self, world: &World, shared: &Shared, now: OffsetDateTime) -> Value {
         let Some(kind) = self.kind() else { return Value::Null };
@@ -139,6 +148,9 @@ impl Resource {
         }
         for (at, principal) in &self.made {
             pointer::set(&mut out, at, principal.clone().into());
+        }
+        if let Some(member) = kind.etag {
+            out[member] = self.etag().into();
         }
         self.show_state(kind, &mut out, now);
         for rule in kind.cmk.iter().filter(|r| keys::is_on(r, &self.body)) {

@@ -113,6 +113,7 @@ pub(crate) fn serve(asked: &Asked<'_>, namespace: &str, rest: &[&str]) -> Option
     }
     let fits = |d: &Deleted| {
         d.resource.kind == kind.name
+            && asked.holds(&d.resource.id)
             && region.is_none_or(|r| d.resource.location == r)
             && name.is_none_or(|n| d.resource.name.eq_ignore_ascii_case(n))
             && group.is_none_or(|g| d.resource.id.to_lowercase().contains(&format!("/resourcegroups/{g}/")))

@@ -143,12 +143,13 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
         return Err(errors::shaped(kind, asked.call, bad_name(target)));
     }
     let sent = asked.call.object()?;
-    let body = body::canonical(kind, sent.clone(), partial).map_err(|f| errors::shaped(kind, asked.call, f))?;
+    let mut body = body::canonical(kind, sent.clone(), partial).map_err(|f| errors::shaped(kind, asked.call, f))?;
     let sent = Value::Object(sent);
     let have = target.stored(w, asked).filter(|r| !r.course.hidden || r.course.running(now) || !r.course.fails);
     if have.as_ref().is_some_and(|r| r.course.running(now)) {
         return Err(busy(kind, asked, have.as_ref().expect("it was just looked at")));
     }
+    as_read(asked, kind, have.as_ref(), &mut body)?;
     let restored = if have.is_none() && !partial { soft::asked_back(asked, w, target, &sent)? } else { None };
     let restores = restored.is_some();
     let mut next = match (&have, restored) {
@@ -175,6 +176,24 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
     let mut draft = Draft { next, wanted, takes: Vec::new(), drops: Vec::new(), fails: None, restores, new };
     key_steps(asked, w, kind, have.as_ref(), &sent, partial, &mut draft)?;
     Ok(draft)
+}
+
+/// Refuses a write to another content than the caller has read, as far as it says what that was.
+fn as_read(
+    asked: &Asked<'_>,
+    kind: &Kind,
+    have: Option<&Resource>,
+    body: &mut Map<String, Value>,
+) -> Result<(), Failure> {
+    let Some(member) = kind.etag else { return Ok(()) };
+    let in_body = body.remove(member).and_then(|etag| etag.as_str().map(str::to_owned));
+    let known = [asked.call.header("if-match").map(str::to_owned), in_body];
+    let is = |etag: &String| have.is_some_and(|have| etag == "*" || *etag == have.etag());
+    if known.iter().flatten().all(is) {
+        return Ok(());
+    }
+    let message = "The condition 'If-Match' was not met: the resource has been changed since it was read.";
+    Err(errors::shaped(kind, asked.call, Failure::new(412, "PreconditionFailed", message)))
 }
 
 /// What becomes of each of the type's keys.

@@ -80,6 +80,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         naming: Naming::of(1, 63, "-_"),
         identities: Identities::ONE,
+        etag: Some("eTag"),
         patch_ignores: &["/properties", "/sku"],
         fixed: &["/properties/diskEncryptionSetID"],
         guard: hooks::encryption_set,

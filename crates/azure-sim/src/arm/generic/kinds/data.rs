@@ -208,6 +208,7 @@ pub(super) const KINDS: &[Kind] = &[
     // told in two ways (here it is not: the page says to update the factory after each rotation), UNVERIFIED.
     Kind {
         naming: Naming::of(3, 63, "-").global(),
+        etag: Some("eTag"),
         put: Some(AT_ONCE),
         patch: Some(AT_ONCE),
         delete: Some(Removal { existing: 200, follow: Follow::Done }),

@@ -15,6 +15,7 @@ macro_rules! health {
             put: Some(Answers { new: 201, existing: 200, follow: Follow::Status }),
             patch: Some(Answers { new: 202, existing: 202, follow: Follow::Both }),
             identities: Identities::ONE,
+            etag: Some("etag"),
             patch_ignores: &["/properties"],
             cmk: &[Cmk {
                 version: Version::Required,
