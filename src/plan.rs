@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind};
+use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind, TargetCreate};
 use crate::services::{
-    CRYPTO_OFFICER, HSM_CRYPTO_USER, IdentityOn, KEY_VAULT_ADMINISTRATOR, Role, ServiceDescriptor, of_hsm,
+    CRYPTO_OFFICER, HSM_CRYPTO_USER, IdentityOn, KEY_VAULT_ADMINISTRATOR, Known, Role, ServiceDescriptor, of_hsm,
 };
 use crate::steps::StepSpec;
 use crate::steps::spec::{
-    AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, EnsureIdentity, EnsureKey, EnsureKeyStore,
-    EnsureResourceGroups, FindPlatformPrincipal, GrantAccess, GroupSpec, Verify,
+    AttachIdentity, AwaitKeyStoreAccess, CheckTarget, ConfigureService, CreateWithoutKey, EnsureIdentity, EnsureKey,
+    EnsureKeyStore, EnsureResourceGroups, FindPlatformPrincipal, GrantAccess, GroupSpec, StoreDemands, Verify,
 };
 
 /// The version of the plans this code makes. Old plans stay as they were stored.
@@ -60,27 +60,33 @@ pub struct StepSummary {
 /// The plan for a request that the descriptor allows.
 ///
 /// Both grants come before anything that waits, so there is one propagation wait. With the target's own identity the
-/// principal is known only after it is attached, so attaching comes before its grant.
+/// principal is known only after it is attached, so attaching comes before its grant; where only the write that names the
+/// key makes the principal, the grant comes after that write.
 pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
-    let own_identity = request.identity.kind == IdentityKind::SystemAssigned;
-    let creating = request.target.create.is_some();
+    let (kind, creating) = (request.identity.kind, request.target.create.is_some());
+    let known = descriptor.principal_known(kind, creating);
     let store = &request.key_store.resource_id;
-    let mut specs = vec![check_target(request, descriptor)];
-    specs.extend(ensure_resource_groups(request));
-    specs.push(ensure_key_store(request, descriptor));
-    specs.extend(ensure_identity(request));
-    specs.extend(find_platform_principal(request, descriptor));
-    if own_identity {
-        specs.push(attach_identity(request, descriptor));
-    }
-    specs.push(StepSpec::GrantOwnAccess(own_grant(request)));
-    specs.push(StepSpec::GrantIdentityAccess(GrantAccess {
+    let identity_grant = StepSpec::GrantIdentityAccess(GrantAccess {
         store: store.clone(),
         role: identity_role(request, descriptor),
         or_roles: Vec::new(),
         only_look: false,
         local_scope: identity_scope(request),
-    }));
+    });
+    let mut specs = vec![check_target(request, descriptor)];
+    specs.extend(ensure_resource_groups(request));
+    specs.push(ensure_key_store(request, descriptor));
+    specs.extend(ensure_identity(request));
+    specs.extend(find_platform_principal(request, descriptor));
+    if known == Known::Attached {
+        specs.push(attach_identity(request, descriptor));
+    }
+    specs.push(StepSpec::GrantOwnAccess(own_grant(request)));
+    let (before, after) = match known {
+        Known::Keyed => (None, Some(identity_grant)),
+        Known::Before | Known::Attached => (Some(identity_grant), None),
+    };
+    specs.extend(before);
     specs.push(StepSpec::AwaitKeyStoreAccess(AwaitKeyStoreAccess {
         store: store.clone(),
         key_name: request.key.name.clone(),
@@ -88,14 +94,15 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
     }));
     specs.push(ensure_key(request, descriptor));
     let elsewhere = descriptor.identity_on == IdentityOn::Parent;
-    if request.identity.kind == IdentityKind::UserAssigned && (!creating || elsewhere) {
+    if kind == IdentityKind::UserAssigned && (!creating || elsewhere) {
         specs.push(attach_identity(request, descriptor));
     }
     specs.push(configure_service(request, descriptor));
+    specs.extend(after);
     specs.push(verify(request, descriptor));
     let names: Vec<&str> = specs.iter().map(StepSpec::kind).collect();
     let after = |spec: &StepSpec| -> Vec<String> {
-        let wanted = needs(spec, own_identity);
+        let wanted = needs(spec, known);
         names.iter().filter(|name| wanted.contains(name)).map(|name| (*name).to_owned()).collect()
     };
     let afters: Vec<_> = specs.iter().map(after).collect();
@@ -109,21 +116,26 @@ pub fn plan(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Plan {
 
 /// What has to be finished before a step begins, of the steps that the plan has. Steps that need nothing of each other
 /// run at the same time. The target is not touched before the key is there, unless its own identity has to be known.
-fn needs(spec: &StepSpec, own_identity: bool) -> &'static [&'static str] {
-    match spec {
-        StepSpec::CheckTarget(_) => &[],
-        StepSpec::EnsureResourceGroups(_) => &["check-target"],
-        StepSpec::EnsureKeyStore(_) | StepSpec::EnsureIdentity(_) => &["check-target", "ensure-resource-groups"],
-        StepSpec::FindPlatformPrincipal(_) => &["check-target"],
-        StepSpec::AttachIdentity(_) if own_identity => &["ensure-key-store"],
-        StepSpec::AttachIdentity(_) => &["ensure-identity", "ensure-key"],
-        StepSpec::GrantOwnAccess(_) => &["ensure-key-store"],
-        StepSpec::GrantIdentityAccess(_) if own_identity => &["ensure-key-store", "attach-identity"],
-        StepSpec::GrantIdentityAccess(_) => &["ensure-key-store", "ensure-identity", "find-platform-principal"],
-        StepSpec::AwaitKeyStoreAccess(_) => &["grant-own-access", "grant-identity-access"],
-        StepSpec::EnsureKey(_) => &["await-key-store-access"],
-        StepSpec::ConfigureService(_) => &["ensure-key", "attach-identity"],
-        StepSpec::Verify(_) => &["configure-service"],
+fn needs(spec: &StepSpec, known: Known) -> &'static [&'static str] {
+    match (spec, known) {
+        (StepSpec::CheckTarget(_), _) => &[],
+        (StepSpec::EnsureResourceGroups(_), _) => &["check-target"],
+        (StepSpec::EnsureKeyStore(_) | StepSpec::EnsureIdentity(_), _) => &["check-target", "ensure-resource-groups"],
+        (StepSpec::FindPlatformPrincipal(_), _) => &["check-target"],
+        (StepSpec::AttachIdentity(_), Known::Attached) => &["ensure-key-store"],
+        (StepSpec::AttachIdentity(_), _) => &["ensure-identity", "ensure-key"],
+        (StepSpec::GrantOwnAccess(_), _) => &["ensure-key-store"],
+        (StepSpec::GrantIdentityAccess(_), Known::Keyed) => &["configure-service"],
+        (StepSpec::GrantIdentityAccess(_), Known::Attached) => &["ensure-key-store", "attach-identity"],
+        (StepSpec::GrantIdentityAccess(_), Known::Before) => {
+            &["ensure-key-store", "ensure-identity", "find-platform-principal"]
+        }
+        (StepSpec::AwaitKeyStoreAccess(_), Known::Keyed) => &["grant-own-access"],
+        (StepSpec::AwaitKeyStoreAccess(_), _) => &["grant-own-access", "grant-identity-access"],
+        (StepSpec::EnsureKey(_), _) => &["await-key-store-access"],
+        (StepSpec::ConfigureService(_), _) => &["ensure-key", "attach-identity"],
+        (StepSpec::Verify(_), Known::Keyed) => &["configure-service", "grant-identity-access"],
+        (StepSpec::Verify(_), _) => &["configure-service"],
     }
 }
 
@@ -196,7 +208,12 @@ fn ensure_key_store(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Ste
         may_enable_purge_protection: request.acknowledges(Acknowledgement::EnablePurgeProtection),
         needs_trusted_bypass: descriptor.needs_trusted_bypass,
         same_region: descriptor.same_region,
-        min_retention_days: descriptor.min_retention_days,
+        demands: StoreDemands {
+            retention_days: descriptor.store_retention_days,
+            private_endpoint: descriptor.needs_private_endpoint,
+            no_firewall: descriptor.no_firewall.contains(&request.identity.kind),
+            listed_addresses: descriptor.comes_from_addresses,
+        },
     })
 }
 
@@ -221,7 +238,17 @@ fn attach_identity(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Step
         service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
         identity_kind: request.identity.kind,
+        create: created_first(request, descriptor).map(|target| CreateWithoutKey {
+            target,
+            store: request.key_store.resource_id.clone(),
+            key_name: request.key.name.clone(),
+        }),
     })
+}
+
+/// How to create the target where that takes two writes.
+fn created_first(request: &CmkRequest, descriptor: &ServiceDescriptor) -> Option<TargetCreate> {
+    request.target.create.clone().filter(|_| descriptor.creates_in_two(request.identity.kind))
 }
 
 fn ensure_key(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
@@ -241,10 +268,12 @@ fn ensure_key(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec 
 }
 
 fn configure_service(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpec {
+    let created_before = created_first(request, descriptor).is_some();
     StepSpec::ConfigureService(ConfigureService {
         service: descriptor.slug.clone(),
         target: request.target.resource_id.clone(),
-        create: request.target.create.clone(),
+        create: request.target.create.clone().filter(|_| !created_before),
+        created_before,
         identity_kind: request.identity.kind,
         version: request.key.version,
         access_timeout: request.access_timeout.clone(),
@@ -303,6 +332,12 @@ fn describe(spec: &StepSpec) -> (String, Option<String>, Option<String>) {
         ),
         StepSpec::AwaitKeyStoreAccess(_) => ("the key store honours the role assignment".to_owned(), None, None),
         StepSpec::EnsureKey(s) => describe_key(s),
+        StepSpec::AttachIdentity(s) if s.create.is_some() => text(
+            format!("{} exists and has its own identity", s.target.name()),
+            "create it without the key, which a second write sets once its identity may use it; a policy that demands the \
+             key in the first PUT refuses this"
+                .to_owned(),
+        ),
         StepSpec::AttachIdentity(s) => text(
             format!("{} has the identity", s.target.name()),
             "add it beside the identities that are there".to_owned(),

@@ -36,7 +36,7 @@ pub(super) struct ServiceView {
     name_rule: String,
     /// Whether a target that exists can be changed in place.
     changes_existing: bool,
-    /// Whether a target can be created with its key in the first PUT.
+    /// Whether a target can be created: with its key in the first PUT or, with its own identity, in two.
     creates: bool,
     /// Identity kinds for a target that exists.
     identity_kinds: Vec<IdentityKind>,
@@ -53,7 +53,7 @@ pub(super) struct ServiceView {
     /// The fewest days that the key store has to keep deleted keys; absent: what every store does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 7, maximum = 90)]
-    min_retention_days: Option<u8>,
+    store_retention_days: Option<u8>,
     /// Whether it takes keys of a Managed HSM.
     managed_hsm: bool,
     /// Whether key store and target must be in one region.
@@ -68,6 +68,8 @@ pub(super) struct ServiceView {
     create_defaults: CreateDefaultsView,
     /// Members of `target.create.properties` that a request may not set.
     reserved_properties: Vec<String>,
+    /// What it asks of target, key and key store beside what every service asks, in sentences. Each is checked.
+    requirements: Vec<String>,
     /// What a caller should know.
     notes: Vec<String>,
     /// What Azure's documentation leaves open.
@@ -145,7 +147,7 @@ impl From<&ServiceDescriptor> for ServiceView {
             key_sizes: d.key_sizes.clone(),
             key_versions: d.key_versions.clone(),
             keys_may_expire: d.keys_may_expire,
-            min_retention_days: d.min_retention_days,
+            store_retention_days: d.store_retention_days,
             managed_hsm: d.managed_hsm,
             same_region: d.same_region,
             needs_trusted_bypass: d.needs_trusted_bypass,
@@ -156,6 +158,7 @@ impl From<&ServiceDescriptor> for ServiceView {
                 kind: d.create_defaults.kind.clone(),
             },
             reserved_properties: d.reserved_properties.clone(),
+            requirements: d.asks(),
             notes: d.notes.clone(),
             unverified: d.unverified.clone(),
         }

@@ -21,7 +21,7 @@ use super::context::CallContext;
 use super::error::{AzureError, AzureErrorKind};
 use super::limits::Limits;
 use super::role_assignments::RoleAssignment;
-use super::store_network::{WireAcls, acls, public_access};
+use super::store_network::{WireAcls, WireConnection, acls, approved, public_access};
 use super::vaults::{self, Activation, Vault, VaultSku};
 use crate::domain::ids::{ArmId, PrincipalId};
 
@@ -170,6 +170,7 @@ struct WireProperties {
     public_network_access: Option<String>,
     provisioning_state: Option<String>,
     security_domain_properties: Option<WireDomain>,
+    private_endpoint_connections: Option<Vec<WireConnection>>,
 }
 
 #[derive(Deserialize)]
@@ -209,6 +210,7 @@ fn hsm(cloud: &Cloud, id: &ArmId, answer: Answer) -> Result<Vault, AzureError> {
         retention_days: p.soft_delete_retention_in_days.unwrap_or(90),
         network: acls(p.network_acls).map_err(|e| answer.unexpected(&e))?,
         public_access: public_access(p.public_network_access.as_deref()),
+        private_endpoints: approved(p.private_endpoint_connections.as_deref()),
         provisioning_state: p.provisioning_state,
         activation: if status.is_some_and(|s| s.eq_ignore_ascii_case("Active")) {
             Activation::Done

@@ -2,9 +2,6 @@
 //!
 //! What belongs here: which policies would deny a resource with this content. What does not: which resource has which
 //! content, and what a denial means for a job. The call is a POST and changes nothing.
-//!
-//! Source: the REST reference "Policy Restrictions - Check At Resource Group Scope". UNVERIFIED: that the action a caller
-//! needs is `Microsoft.PolicyInsights/checkPolicyRestrictions/read`, as the custom role has it.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -37,3 +37,15 @@ pub async fn patch(
 ) -> Result<Answer, AzureError> {
     arm.patch(cx, id.as_str(), api_version, body).await
 }
+
+/// Whether there is any resource of a type right below another one.
+pub async fn has_children(
+    arm: &Arm,
+    cx: &CallContext,
+    id: &ArmId,
+    child_type: &str,
+    api_version: &str,
+) -> Result<bool, AzureError> {
+    let found = arm.list(cx, &format!("{}/{child_type}", id.as_str()), api_version, &[]).await?;
+    Ok(!found.is_empty())
+}

@@ -39,6 +39,32 @@ pub(super) struct WireAcls {
     virtual_network_rules: Vec<WireSubnet>,
 }
 
+/// A private endpoint's connection, as the store lists it.
+#[derive(Deserialize)]
+pub(super) struct WireConnection {
+    properties: Option<WireConnectionProperties>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireConnectionProperties {
+    private_link_service_connection_state: Option<WireConnectionState>,
+}
+
+#[derive(Deserialize)]
+struct WireConnectionState {
+    status: Option<String>,
+}
+
+/// How many connections the store's owner approved.
+pub(super) fn approved(connections: Option<&[WireConnection]>) -> usize {
+    let is_approved = |connection: &&WireConnection| {
+        let state = connection.properties.as_ref().and_then(|p| p.private_link_service_connection_state.as_ref());
+        state.and_then(|s| s.status.as_deref()).is_some_and(|s| s.eq_ignore_ascii_case("Approved"))
+    };
+    connections.unwrap_or_default().iter().filter(is_approved).count()
+}
+
 #[derive(Deserialize)]
 struct WireIpRule {
     value: String,

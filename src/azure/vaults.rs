@@ -12,7 +12,7 @@ use super::cloud::Cloud;
 use super::context::CallContext;
 use super::error::AzureError;
 pub use super::store_network::{NetworkAcls, PublicAccess};
-use super::store_network::{WireAcls, acls, public_access};
+use super::store_network::{WireAcls, WireConnection, acls, approved, public_access};
 use crate::domain::ids::ArmId;
 
 /// The ARM type.
@@ -52,6 +52,8 @@ pub struct Vault {
     pub network: NetworkAcls,
     /// Whether the vault can be reached from public addresses at all.
     pub public_access: PublicAccess,
+    /// How many private endpoints lead to it that its owner approved.
+    pub private_endpoints: usize,
     /// Whether it works yet.
     pub activation: Activation,
     /// `Succeeded`, `RegisteringDns`, …
@@ -215,6 +217,7 @@ struct WireProperties {
     network_acls: Option<WireAcls>,
     public_network_access: Option<String>,
     provisioning_state: Option<String>,
+    private_endpoint_connections: Option<Vec<WireConnection>>,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +257,7 @@ fn parse(cloud: &Cloud, answer: &Answer) -> Result<Vault, AzureError> {
         retention_days: properties.soft_delete_retention_in_days.unwrap_or(90),
         network,
         public_access: public_access(properties.public_network_access.as_deref()),
+        private_endpoints: approved(properties.private_endpoint_connections.as_deref()),
         activation: Activation::Done,
         provisioning_state: properties.provisioning_state,
         tags: wire.tags.unwrap_or_default(),

@@ -105,6 +105,12 @@ codes! {
     TargetNotReady = "target-not-ready", Conflict, None, "The target is in a state that cannot be changed",
         "The resource's provisioning state is Failed or Deleting.",
         "Repair or remove the resource in Azure, then retry the job.";
+    TargetUnsuitable = "target-unsuitable", Invalid, None, "The target cannot take a key as it is",
+        "The service takes a key only on resources of a certain SKU or setting, and the target has another one; the message names it.",
+        "Change the target as the message says, then retry the job.";
+    TargetNotEmpty = "target-not-empty", Conflict, None, "The target is not empty",
+        "The service takes its first customer-managed key only while nothing is in the target, and something is. Nothing is deleted here.",
+        "Create a new target with the key and move what is in this one.";
     ResourceGroupNotFound = "resource-group-not-found", Invalid, None, "A resource group does not exist",
         "Something is to be created in a resource group that does not exist, and `createResourceGroups` is false.",
         "Create the group, or set `createResourceGroups` to true.";
@@ -117,6 +123,9 @@ codes! {
     KeyStoreNameTaken = "key-store-name-taken", Conflict, None, "The key store's name is taken",
         "Vault names are unique across Azure and somebody has this one.",
         "Choose another name.";
+    KeyStoreUnsuitable = "key-store-unsuitable", Invalid, None, "The key store does not fit the service",
+        "The service asks something of the key store that this one lacks: a private endpoint, no firewall, or one that lists addresses; the message names it.",
+        "Use another key store, or change this one as the message says, then retry the job.";
     KeyStoreAccessPolicies = "key-store-access-policies", Invalid, None, "The vault uses access policies",
         "The vault is not in RBAC mode, so role assignments would have no effect.",
         "Switch the vault to Azure role-based access control, then retry the job.";

@@ -20,8 +20,8 @@ pub struct Facts {
     /// The key store; written by `ensure-key-store`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_store: Option<KeyStoreFact>,
-    /// The identity the target will use; written by `ensure-identity`, or by `attach-identity` where the identity is the
-    /// target's own.
+    /// The identity the target will use; written by `ensure-identity`, by `attach-identity` where the identity is the target's
+    /// own, or by `configure-service` where only the write that sets the key makes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityFact>,
     /// The service's own grant; written by `grant-own-access`.

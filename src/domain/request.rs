@@ -52,7 +52,13 @@ pub struct Target {
     /// Its ARM resource id.
     #[schema(value_type = String, max_length = 2048)]
     pub resource_id: ArmId,
-    /// How to create it with the key in its first PUT. Absent: it must exist and is changed in place.
+    /// The service that is to take the key, by its name in this API. Default: the one of the resource's type; required where
+    /// several services share the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, example = "storage-account")]
+    pub service: Option<String>,
+    /// How to create it with the key in its first PUT; with the identity kind `systemAssigned`, most services are given the key
+    /// in a second one. Absent: it must exist and is changed in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<TargetCreate>,
 }
@@ -340,7 +346,7 @@ pub enum IdentityKind {
     /// A managed identity that is a resource of its own.
     #[default]
     UserAssigned,
-    /// The target's own managed identity.
+    /// The target's own managed identity, or one that its service makes for it.
     SystemAssigned,
     /// The Azure service's own first-party principal, for services that use one.
     Platform,

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::demands::{NameRule, Requirement};
 use super::read_back::ReadBackRule;
 use super::roles::{self, Role};
-use crate::domain::ids::ArmId;
-use crate::domain::request::{IdentityKind, KeyType, KeyVersion};
+use crate::domain::ids::{ArmId, PrincipalId};
+use crate::domain::request::{IdentityKind, KeyOperation, KeyType, KeyVersion};
 
 /// How one Azure service takes a customer-managed key. Read from a file of the catalogue.
 #[derive(Debug, Deserialize)]
@@ -39,9 +40,6 @@ pub struct ServiceDescriptor {
     /// Whether it takes keys that have an expiration date.
     #[serde(default = "yes")]
     pub keys_may_expire: bool,
-    /// The fewest days that it wants the key store to keep deleted keys, where it asks for more than a store always does.
-    #[serde(default)]
-    pub min_retention_days: Option<u8>,
     /// Whether the key may live in a Managed HSM.
     pub managed_hsm: bool,
     /// Whether key store and target must be in one region.
@@ -55,6 +53,33 @@ pub struct ServiceDescriptor {
     pub vault_role: Role,
     /// What names are allowed.
     pub name_rule: NameRule,
+    /// What a target has to be beside its type.
+    #[serde(default)]
+    pub requires: Vec<Requirement>,
+    /// Types below a target that exists of which there may be none when it gets its first key of a customer's.
+    #[serde(default)]
+    pub empty_of: Vec<String>,
+    /// What the key has to be usable for, beside wrapping and unwrapping.
+    #[serde(default)]
+    pub key_operations: Vec<KeyOperation>,
+    /// The most characters that the names of key store and key may have together.
+    #[serde(default)]
+    pub names_at_most: Option<usize>,
+    /// The least days for which the key store has to keep what is deleted.
+    #[serde(default)]
+    pub store_retention_days: Option<u8>,
+    /// Whether the key store has to have a private endpoint.
+    #[serde(default)]
+    pub needs_private_endpoint: bool,
+    /// Kinds of identity that do not pass the firewall of a key store, not even as a trusted service.
+    #[serde(default)]
+    pub no_firewall: Vec<IdentityKind>,
+    /// Whether the service comes to the key store from addresses of its own that the firewall has to list.
+    #[serde(default)]
+    pub comes_from_addresses: bool,
+    /// Names of members of `properties` that hold secrets, beside those whose names say so.
+    #[serde(default)]
+    pub secret_members: Vec<String>,
     /// SKU and kind of a created target where the request names none.
     #[serde(default)]
     pub create_defaults: CreateDefaults,
@@ -73,6 +98,9 @@ pub struct ServiceDescriptor {
     /// The application whose principal reads the key, for identities of the kind `platform`.
     #[serde(default)]
     pub platform: Option<Platform>,
+    /// The principal that reads the key where the identity is the target's own; absent where it is that of `identity`.
+    #[serde(default)]
+    pub own_principal: Option<OwnPrincipal>,
     /// How the type spells an identity of both kinds: most take `SystemAssigned,UserAssigned`, some want a space in it.
     #[serde(default)]
     pub combined_identity: CombinedIdentity,
@@ -104,22 +132,6 @@ pub struct ServiceDescriptor {
 
 const fn yes() -> bool {
     true
-}
-
-/// What names are allowed.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NameRule {
-    /// The fewest characters.
-    pub min: usize,
-    /// The most characters.
-    pub max: usize,
-    /// Whether upper-case letters are allowed, beside lower-case ones and digits.
-    pub upper: bool,
-    /// What else is allowed.
-    pub also: String,
-    /// The rule in words.
-    pub words: String,
 }
 
 /// What a created target is where the request does not say.
@@ -160,6 +172,37 @@ pub enum IdentityOn {
     Named,
 }
 
+/// The principal of an identity that a type makes for itself, and says somewhere else than in `identity`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnPrincipal {
+    /// Where it is told. Nothing stands there before it is made.
+    pub at: String,
+    /// The write that makes it.
+    pub made_by: MadeBy,
+}
+
+/// The write that makes a principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MadeBy {
+    /// The one of `attach`.
+    Attach,
+    /// The one that sets the key, so that nothing can be granted before it.
+    Key,
+}
+
+/// When the principal that is to read the key is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Before the target is touched.
+    Before,
+    /// Once the identity is attached.
+    Attached,
+    /// Once the target names the key.
+    Keyed,
+}
+
 /// How a type spells an identity of both kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CombinedIdentity {
@@ -198,7 +241,7 @@ pub struct Attach {
 }
 
 /// How something is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The members that change.
@@ -226,13 +269,22 @@ pub struct Write {
 
 /// The PUT that creates the target with the key.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Create {
     /// Properties that the request may set otherwise, as a template.
     #[serde(default)]
     pub defaults: Value,
     /// The body, as a template; its `properties` are laid over those of the request.
     pub body: Value,
+    /// The body of a target that is created with its own identity and without the key, as such a template; `configure`
+    /// sets the key once the identity may use it, so that creating takes two writes. It needs a place for tags, by which a
+    /// later look knows that this job made the target.
+    #[serde(default)]
+    pub without_key: Option<Value>,
+    /// Whether a target that is created with its own identity names the key in its first PUT, although nothing is granted
+    /// yet.
+    #[serde(default)]
+    pub before_grant: bool,
 }
 
 /// Members that may be sent back in a PUT: the writable ones of the ARM type, to one level below `properties`, and what is
@@ -254,14 +306,31 @@ pub struct PutMembers {
 impl ServiceDescriptor {
     /// Whether a target's name is allowed.
     pub fn is_name(&self, name: &str) -> bool {
-        let rule = &self.name_rule;
-        let allowed = |c: char| {
-            c.is_ascii_lowercase()
-                || c.is_ascii_digit()
-                || (rule.upper && c.is_ascii_uppercase())
-                || rule.also.contains(c)
+        self.name_rule.admits(name)
+    }
+
+    /// When the principal that is to read the key is known, on this way.
+    pub fn principal_known(&self, kind: IdentityKind, creating: bool) -> Known {
+        let with_the_key = match &self.create {
+            Some(create) if creating => create.before_grant,
+            _ => self.own_principal.as_ref().is_some_and(|own| own.made_by == MadeBy::Key),
         };
-        (rule.min..=rule.max).contains(&name.len()) && name.chars().all(allowed)
+        match kind {
+            IdentityKind::UserAssigned | IdentityKind::Platform => Known::Before,
+            IdentityKind::SystemAssigned if with_the_key => Known::Keyed,
+            IdentityKind::SystemAssigned => Known::Attached,
+        }
+    }
+
+    /// Whether a target of this identity kind is created first and gets its key in a second write.
+    pub fn creates_in_two(&self, kind: IdentityKind) -> bool {
+        kind == IdentityKind::SystemAssigned && self.create.as_ref().is_some_and(|c| c.without_key.is_some())
+    }
+
+    /// The principal of the holder's own identity, once it is told.
+    pub fn principal_of(&self, holder: &Value) -> Option<PrincipalId> {
+        let at = self.own_principal.as_ref().map_or("/identity/principalId", |own| own.at.as_str());
+        holder.pointer(at)?.as_str()?.parse().ok().map(PrincipalId)
     }
 
     /// The resource that holds the identity.

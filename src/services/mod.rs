@@ -4,6 +4,7 @@
 //! does not: anything that talks to Azure, and rules that hold for every service, which the request itself checks.
 
 mod all;
+pub mod demands;
 pub mod descriptor;
 pub mod read_back;
 mod roles;
@@ -13,7 +14,7 @@ pub mod template;
 use serde_json::Value;
 
 pub use all::ALL;
-pub use descriptor::{CombinedIdentity, IdentityOn, Method, ServiceDescriptor, Write};
+pub use descriptor::{CombinedIdentity, IdentityOn, Known, Method, ServiceDescriptor, Write};
 pub use read_back::{ReadBack, ReadIdentity, ResourceState};
 pub use roles::{
     CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, HSM_CRYPTO_USER, KEY_USERS, KEY_VAULT_ADMINISTRATOR,
@@ -63,9 +64,9 @@ pub fn find(slug: &str) -> Option<&'static ServiceDescriptor> {
     ALL.iter().find(|d| d.slug == slug)
 }
 
-/// The descriptor for targets of this ARM type.
-pub fn find_by_type(id: &ArmId) -> Option<&'static ServiceDescriptor> {
-    ALL.iter().find(|d| id.is_type(&d.arm_type))
+/// The descriptors for targets of this ARM type: several where the type has several keys.
+pub fn of_type(id: &ArmId) -> Vec<&'static ServiceDescriptor> {
+    ALL.iter().filter(|d| id.is_type(&d.arm_type)).collect()
 }
 
 /// The identity member for a body: every identity that the resource has already, and the one to use.
@@ -103,17 +104,18 @@ pub fn merged_identity(existing: Option<&Value>, identity: &BoundIdentity, servi
     member
 }
 
-/// Whether the resource's identity member holds the identity.
-pub fn has_identity(existing: Option<&Value>, identity: &BoundIdentity) -> bool {
-    let Some(existing) = existing else { return *identity == BoundIdentity::Platform };
+/// Whether the resource holds the identity.
+pub fn has_identity(holder: &Value, identity: &BoundIdentity, service: &ServiceDescriptor) -> bool {
+    let member = holder.get("identity");
     match identity {
         BoundIdentity::Platform => true,
-        BoundIdentity::UserAssigned { id, .. } => existing
-            .get("userAssignedIdentities")
+        BoundIdentity::UserAssigned { id, .. } => member
+            .and_then(|i| i.get("userAssignedIdentities"))
             .and_then(Value::as_object)
             .is_some_and(|map| map.keys().any(|k| k.eq_ignore_ascii_case(id.as_str()))),
-        BoundIdentity::SystemAssigned => existing
-            .get("type")
+        BoundIdentity::SystemAssigned if service.own_principal.is_some() => service.principal_of(holder).is_some(),
+        BoundIdentity::SystemAssigned => member
+            .and_then(|i| i.get("type"))
             .and_then(Value::as_str)
             .is_some_and(|t| t.to_ascii_lowercase().contains("systemassigned")),
     }
@@ -150,9 +152,11 @@ mod tests {
             })
         );
         assert_eq!(merged_identity(None, &BoundIdentity::SystemAssigned, storage()), json!({"type": "SystemAssigned"}));
-        assert!(has_identity(Some(&existing), &user("A")));
-        assert!(!has_identity(Some(&existing), &user("b")));
-        assert!(has_identity(Some(&existing), &BoundIdentity::SystemAssigned));
-        assert!(!has_identity(None, &BoundIdentity::SystemAssigned));
+        let has = |holder: &Value, identity: &BoundIdentity| has_identity(holder, identity, storage());
+        let holder = json!({ "identity": existing });
+        assert!(has(&holder, &user("A")));
+        assert!(!has(&holder, &user("b")));
+        assert!(has(&holder, &BoundIdentity::SystemAssigned));
+        assert!(!has(&json!({}), &BoundIdentity::SystemAssigned));
     }
 }

@@ -3,27 +3,51 @@
 //! What belongs here: comparing a request with a descriptor. What does not: rules that need a look at Azure; those are
 //! the steps'.
 
-use super::{ServiceDescriptor, find_by_type};
+use super::{ServiceDescriptor, find, of_type};
 use crate::domain::reader::{Faults, FieldError};
-use crate::domain::request::{CmkRequest, IdentityKind, KeyType};
+use crate::domain::request::{CmkRequest, IdentityKind, KeyType, TargetCreate};
 
 /// The descriptor for the request's target and every rule of it that the request breaks. Without a descriptor the one
 /// fault says so.
 pub fn check(request: &CmkRequest) -> (Option<&'static ServiceDescriptor>, Vec<FieldError>) {
     let faults = Faults::default();
-    let descriptor = find_by_type(&request.target.resource_id);
-    match descriptor {
-        Some(descriptor) => check_against(request, descriptor, &faults),
-        None => faults.add(
-            "/target/resourceId",
-            "not-allowed",
-            format!(
-                "no service with customer-managed keys is known for the type {}; GET /v1/services lists them",
-                request.target.resource_id.resource_type()
-            ),
-        ),
+    let descriptor = service_of(request, &faults);
+    if let Some(descriptor) = descriptor {
+        check_against(request, descriptor, &faults);
     }
     (descriptor, faults.into_list())
+}
+
+/// The service that the request is about: the one that it names, or the only one of the target's type.
+fn service_of(request: &CmkRequest, faults: &Faults) -> Option<&'static ServiceDescriptor> {
+    let kind = request.target.resource_id.resource_type();
+    let known = of_type(&request.target.resource_id);
+    let slugs: Vec<&str> = known.iter().map(|d| d.slug.as_str()).collect();
+    let slugs = slugs.join(", ");
+    let refuse = |code: &'static str, detail: String| {
+        faults.add("/target/service", code, detail);
+        None
+    };
+    match (request.target.service.as_deref(), known.as_slice()) {
+        (_, []) => {
+            let detail = format!(
+                "no service with customer-managed keys is known for the type {kind}; GET /v1/services lists them"
+            );
+            faults.add("/target/resourceId", "not-allowed", detail);
+            None
+        }
+        (None, [only]) => Some(only),
+        (None, _) => {
+            refuse("required", format!("several services take a key for the type {kind}; name one of: {slugs}"))
+        }
+        (Some(named), _) => match known.iter().find(|d| d.slug == named) {
+            Some(found) => Some(found),
+            None if find(named).is_some() => {
+                refuse("not-allowed", format!("{named} is not for the type {kind}, which has: {slugs}"))
+            }
+            None => refuse("invalid-value", format!("no service has this name; the type {kind} has: {slugs}")),
+        },
+    }
 }
 
 fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &Faults) {
@@ -36,6 +60,7 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
     check_creation(request, descriptor, &refuse);
     check_identity(request, descriptor, &refuse);
     check_key(request, descriptor, &refuse);
+    check_store(request, descriptor, &refuse);
     if request.uses_managed_hsm() {
         if !descriptor.managed_hsm {
             refuse("/keyStore/resourceId", format!("an {name} does not take keys of a Managed HSM"));
@@ -49,10 +74,6 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
             let detail = format!("an {name} reaches its key as a trusted Microsoft service; the bypass must be on");
             refuse("/keyStore/create/network/bypassTrustedServices", detail);
         }
-        if let Some(least) = descriptor.min_retention_days.filter(|least| create.soft_delete_retention_days < *least) {
-            let detail = format!("an {name} takes keys of a store only that keeps deleted ones for {least} days");
-            refuse("/keyStore/create/softDeleteRetentionDays", detail);
-        }
         let target = request.target.create.as_ref().map(|t| t.location.as_str());
         if descriptor.same_region && target.is_some_and(|t| t != create.location) {
             refuse("/keyStore/create/location", format!("an {name} takes keys of its own region only"));
@@ -60,6 +81,41 @@ fn check_against(request: &CmkRequest, descriptor: &ServiceDescriptor, faults: &
         if request.key.key_type.is_hsm() && create.sku == crate::domain::request::VaultSku::Standard {
             refuse("/keyStore/create/sku", "hardware keys need a premium vault".into());
         }
+    }
+}
+
+/// What the service asks of its key store, where the request tells how that one is created, and of the names.
+fn check_store(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn Fn(&str, String)) {
+    let name = &descriptor.display_name;
+    let (store, key) = (request.key_store.resource_id.name(), &request.key.name);
+    if let Some(most) = descriptor.names_at_most.filter(|most| store.len() + key.len() > *most) {
+        refuse(
+            "/key/name",
+            format!("the names of key store and key of an {name} have at most {most} characters together"),
+        );
+    }
+    let Some(create) = &request.key_store.create else { return };
+    if let Some(days) = descriptor.store_retention_days.filter(|days| create.soft_delete_retention_days < *days) {
+        let detail = format!("an {name} takes keys of a key store that keeps what is deleted for {days} days");
+        refuse("/keyStore/create/softDeleteRetentionDays", detail);
+    }
+    if descriptor.needs_private_endpoint {
+        let detail = format!("an {name} reaches its key through a private endpoint; create the vault and that first");
+        refuse("/keyStore/create", detail);
+    }
+    if descriptor.no_firewall.contains(&request.identity.kind) {
+        let kind = identity_word(request.identity.kind);
+        let detail = format!(
+            "a {kind} identity of an {name} does not pass a key store's firewall, and a vault that is created here has \
+             one; name a vault without"
+        );
+        refuse("/keyStore/create", detail);
+    }
+    if descriptor.comes_from_addresses && create.network.allowed_ips.is_empty() {
+        let detail = format!(
+            "an {name} is no trusted service of Key Vault: list the addresses that its resource provider has in the region"
+        );
+        refuse("/keyStore/create/network/allowedIps", detail);
     }
 }
 
@@ -73,7 +129,9 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
             refuse("/target/create", format!("an {name} is not created here; create it first, then set its key"));
         }
         Some(create) => {
-            for name in create.properties.iter().flat_map(|(name, value)| secrets(name, value)) {
+            check_required(request, descriptor, create, refuse);
+            let secret = &descriptor.secret_members;
+            for name in create.properties.iter().flat_map(|(name, value)| secrets(name, value, secret)) {
                 let detail =
                     "a request is stored, so it holds no secrets; create the target with sign-in by Microsoft Entra \
                               ID, or first and without the key"
@@ -91,21 +149,40 @@ fn check_creation(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: 
     }
 }
 
-/// The members whose names say that they are secret, as paths.
-fn secrets(name: &str, value: &serde_json::Value) -> Vec<String> {
+/// What the created target has to be, at the member of the request that says otherwise.
+fn check_required(
+    request: &CmkRequest,
+    descriptor: &ServiceDescriptor,
+    create: &TargetCreate,
+    refuse: &dyn Fn(&str, String),
+) {
+    let defaults = descriptor.create_properties(&request.target.resource_id, create);
+    let sku = create.sku.clone().or_else(|| descriptor.create_defaults.sku.clone());
+    let body = serde_json::json!({ "sku": { "name": sku }, "properties": defaults });
+    for rule in descriptor.requires.iter().filter(|rule| !rule.is_met(&body)) {
+        let pointer = match rule.pointer.strip_prefix("/sku/") {
+            Some(_) => "/target/create/sku".to_owned(),
+            None => format!("/target/create{}", rule.pointer),
+        };
+        refuse(&pointer, format!("an {} {}", descriptor.display_name, rule.words));
+    }
+}
+
+/// The members whose names say that they are secret, or that the service's file names as such, as paths.
+fn secrets(name: &str, value: &serde_json::Value, named: &[String]) -> Vec<String> {
     let lower = name.to_ascii_lowercase();
-    if ["password", "secret", "sharedkey", "connectionstring"].iter().any(|word| lower.contains(word))
-        && !value.is_object()
-    {
+    let told = ["password", "secret", "sharedkey", "connectionstring", "account.key", "accountkey"];
+    let is_secret = told.iter().any(|word| lower.contains(word)) || named.iter().any(|n| n.eq_ignore_ascii_case(name));
+    if is_secret && !value.is_object() {
         return vec![name.to_owned()];
     }
     match value {
         serde_json::Value::Object(members) => {
-            let inner = members.iter().flat_map(|(name, value)| secrets(name, value));
+            let inner = members.iter().flat_map(|(name, value)| secrets(name, value, named));
             inner.map(|path| format!("{name}/{path}")).collect()
         }
         serde_json::Value::Array(items) => {
-            let inner = items.iter().enumerate().flat_map(|(n, item)| secrets(&n.to_string(), item));
+            let inner = items.iter().enumerate().flat_map(|(n, item)| secrets(&n.to_string(), item, named));
             inner.map(|path| format!("{name}/{path}")).collect()
         }
         _ => Vec::new(),
@@ -133,6 +210,10 @@ fn check_key(request: &CmkRequest, descriptor: &ServiceDescriptor, refuse: &dyn 
     } else if matches!(key.key_type, KeyType::Rsa | KeyType::RsaHsm) && !descriptor.key_sizes.contains(&key.size) {
         let words: Vec<String> = descriptor.key_sizes.iter().map(u16::to_string).collect();
         refuse("/key/size", format!("an {name} takes RSA keys of {} bits", words.join(", ")));
+    }
+    for operation in descriptor.key_operations.iter().filter(|op| !key.operations.contains(op)) {
+        let detail = format!("an {name} uses its key to {} as well", operation.as_str());
+        refuse("/key/operations", detail);
     }
     if !descriptor.key_versions.contains(&key.version) {
         let at = if key.version_id.is_some() { "/key/versionId" } else { "/key/version" };

@@ -145,31 +145,67 @@ impl ServiceDescriptor {
 
     /// The body that attaches the identity to the resource that holds it. `holder` is that resource as it was read.
     pub fn attach_body(&self, identity: &BoundIdentity, target: &ArmId, holder: &Value) -> Value {
-        let binding = Binding {
-            identity: identity.clone(),
-            identity_member: merged_identity(holder.get("identity"), identity, self),
-            // Nothing of a key is in such a body.
-            store_uri: String::new(),
-            store_id: target.clone(),
-            key_name: String::new(),
-            key_version: None,
-            current_version: String::new(),
-        };
+        let binding = self.keyless(identity, target, holder.get("identity"));
         let with = self.attach.with.as_ref().and_then(|with| Words::new(&binding, target).render(with));
-        let body = laid_over(json!({ "identity": binding.identity_member }), with.unwrap_or(json!({})));
+        let member = match self.own_principal {
+            None => json!({ "identity": binding.identity_member }),
+            // The type has no such member.
+            Some(_) => json!({}),
+        };
+        let body = laid_over(member, with.unwrap_or(json!({})));
         match self.attach.method {
             super::Method::MergePut => laid_over(self.sent_back(holder), body),
             super::Method::Patch | super::Method::Put => body,
         }
     }
 
+    /// A binding for bodies with nothing of a key in them.
+    fn keyless(&self, identity: &BoundIdentity, target: &ArmId, existing: Option<&Value>) -> Binding {
+        Binding {
+            identity: identity.clone(),
+            identity_member: merged_identity(existing, identity, self),
+            store_uri: String::new(),
+            store_id: target.clone(),
+            key_name: String::new(),
+            key_version: None,
+            current_version: String::new(),
+        }
+    }
+
+    /// The body of the PUT that creates the target with its own identity and without the key; `None` where creating is one
+    /// write.
+    pub fn create_body_without_key(&self, target: &ArmId, create: &TargetCreate) -> Option<Value> {
+        let offered = self.create.as_ref()?;
+        let binding = self.keyless(&BoundIdentity::SystemAssigned, target, None);
+        self.created(&binding, target, create, &offered.defaults, offered.without_key.as_ref()?)
+    }
+
     /// The body of the PUT that creates the target with the key; `None` where creation is not offered.
     pub fn create_body(&self, binding: &Binding, target: &ArmId, create: &TargetCreate) -> Option<Value> {
         let offered = self.create.as_ref()?;
+        self.created(binding, target, create, &offered.defaults, &offered.body)
+    }
+
+    /// The properties of a target that is created, as far as the request and the service's defaults say.
+    pub fn create_properties(&self, target: &ArmId, create: &TargetCreate) -> Value {
+        let binding = self.keyless(&BoundIdentity::Platform, target, None);
+        let words = Words { binding: &binding, target, create: Some((create, self)) };
+        let defaults = self.create.as_ref().and_then(|c| words.render(&c.defaults)).filter(Value::is_object);
+        laid_over(defaults.unwrap_or_else(|| json!({})), Value::Object(create.properties.clone()))
+    }
+
+    fn created(
+        &self,
+        binding: &Binding,
+        target: &ArmId,
+        create: &TargetCreate,
+        defaults: &Value,
+        body: &Value,
+    ) -> Option<Value> {
         let words = Words { binding, target, create: Some((create, self)) };
-        let defaults = words.render(&offered.defaults).filter(Value::is_object).unwrap_or_else(|| json!({}));
+        let defaults = words.render(defaults).filter(Value::is_object).unwrap_or_else(|| json!({}));
         let properties = laid_over(defaults, Value::Object(create.properties.clone()));
-        Some(laid_over(json!({ "properties": properties }), words.render(&offered.body)?))
+        Some(laid_over(json!({ "properties": properties }), words.render(body)?))
     }
 }
 

@@ -1,17 +1,19 @@
 //! Makes sure that the target has the identity, beside those it has already.
 //!
-//! What belongs here: the target's list of identities. What does not: which of them it uses for its key
-//! (`configure_service`).
+//! What belongs here: the target's list of identities, and the first write of a target that is created with its own identity
+//! and gets its key in a second write. What does not: which identity it uses for its key (`configure_service`).
 
 use serde_json::Value;
 
-use super::binding::{self, acted, bound_identity, busy, descriptor, holder_elsewhere, late, not_found};
-use super::spec::AttachIdentity;
+use super::binding::{self, acted, bound_identity, busy, descriptor, holder_elsewhere, late, not_found, under_key};
+use super::ensure_key_store::JOB_TAG;
+use super::spec::{AttachIdentity, CreateWithoutKey};
 use super::windows::Moment;
 use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
 use crate::azure::{AzureError, AzureErrorKind, resources};
+use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, IdentityFact};
-use crate::domain::ids::PrincipalId;
+use crate::domain::failure::Failure;
 use crate::domain::request::IdentityKind;
 use crate::services::{BoundIdentity, Method, ResourceState, ServiceDescriptor, has_identity};
 
@@ -26,11 +28,16 @@ pub struct Seen {
 
 /// One change of the identity's holder.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// The body.
-    body: Value,
-    /// The etag of what is replaced, where only that may be.
-    etag: Option<String>,
+pub enum Change {
+    /// Attach the identity.
+    Attach {
+        /// The body.
+        body: Value,
+        /// The etag of what is replaced, where only that may be.
+        etag: Option<String>,
+    },
+    /// Create the target with the identity.
+    Create(Value),
 }
 
 impl Step for AttachIdentity {
@@ -38,7 +45,10 @@ impl Step for AttachIdentity {
     type Action = Change;
 
     fn doing(&self) -> String {
-        format!("attaching the identity to {}", self.target.name())
+        match self.create {
+            Some(_) => format!("creating {} with its own identity", self.target.name()),
+            None => format!("attaching the identity to {}", self.target.name()),
+        }
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
@@ -56,13 +66,17 @@ impl Step for AttachIdentity {
             return Decision::Satisfied;
         }
         let seen = &seen.holder;
-        let Some(holder) = &seen.target else {
-            let id = descriptor.identity_holder(&self.target);
-            return Decision::Refuse(not_found(&id.unwrap_or_else(|| self.target.clone())));
-        };
-        let existing = holder.get("identity");
-        if has_identity(existing, &identity) && self.is_primary(descriptor, holder, &identity) {
-            if identity == BoundIdentity::SystemAssigned && own_principal(holder).is_none() {
+        let Some(holder) = &seen.target else { return self.judge_absent(seen, descriptor) };
+        if let Some(create) = &self.create
+            && !seen.ours
+            && !create.is_under_key(descriptor, holder)
+        {
+            let name = self.target.name();
+            let message = format!("{name} exists and does not use the key {}", create.key_name);
+            return Decision::Refuse(Failure::new(Code::TargetExists, message));
+        }
+        if has_identity(holder, &identity, descriptor) && self.is_primary(descriptor, holder, &identity) {
+            if identity == BoundIdentity::SystemAssigned && descriptor.principal_of(holder).is_none() {
                 let text = format!("{} has its own identity, but does not say yet which", self.target.name());
                 return Decision::Wait(WaitReason::new("read-lag", text));
             }
@@ -75,22 +89,26 @@ impl Step for AttachIdentity {
             return Decision::Wait(late(&self.target));
         }
         let body = descriptor.attach_body(&identity, &self.target, holder);
-        Decision::Act(Change { body, etag: descriptor.if_match(descriptor.attach.method, holder) })
+        Decision::Act(Change::Attach { body, etag: descriptor.if_match(descriptor.attach.method, holder) })
     }
 
     async fn act(&self, action: Self::Action, cx: &StepContext<'_>) -> Result<Acted<Self::Seen>, StepError> {
         let descriptor = descriptor(&self.service)?;
         let holder = holder_elsewhere(descriptor, &self.target)?.unwrap_or_else(|| self.target.clone());
-        let (arm, version) = (&cx.azure.arm, &descriptor.api_version);
-        let answer = match descriptor.attach.method {
-            Method::Patch => resources::patch(arm, &cx.call, &holder, version, &action.body).await,
-            Method::Put | Method::MergePut => {
-                resources::put(arm, &cx.call, &holder, version, &action.body, action.etag.as_deref()).await
+        let (arm, call, version) = (&cx.azure.arm, &cx.call, &descriptor.api_version);
+        let answer = match (action, descriptor.attach.method) {
+            (Change::Attach { body, .. }, Method::Patch) => resources::patch(arm, call, &holder, version, &body).await,
+            (Change::Attach { body, etag }, Method::Put | Method::MergePut) => {
+                resources::put(arm, call, &holder, version, &body, etag.as_deref()).await
+            }
+            (Change::Create(mut body), _) => {
+                body["tags"][JOB_TAG] = cx.job_id.to_string().into();
+                resources::put(arm, call, &self.target, version, &body, None).await
             }
         };
         let looked = |holder| Seen { holder, left_to_the_key: false };
         match answer {
-            Ok(answer) => Ok(acted(answer, true).map(looked)),
+            Ok(answer) => Ok(acted(answer, true, cx.job_id).map(looked)),
             // A policy that asks for the key looks at the resource as the write would leave it: with the identity, and still
             // without the key. In one write with the key there is nothing to deny.
             Err(error) if error.kind == AzureErrorKind::PolicyDenied && self.comes_with_the_key(descriptor) => {
@@ -102,8 +120,9 @@ impl Step for AttachIdentity {
     }
 
     fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
+        let told = descriptor(&self.service).ok().zip(seen.holder.target.as_ref());
         if self.identity_kind == IdentityKind::SystemAssigned {
-            let principal_id = seen.holder.target.as_ref().and_then(own_principal);
+            let principal_id = told.and_then(|(descriptor, holder)| descriptor.principal_of(holder));
             facts.identity =
                 principal_id.map(|principal_id| IdentityFact { resource_id: None, principal_id, client_id: None });
         }
@@ -120,6 +139,18 @@ impl AttachIdentity {
         self.identity_kind == IdentityKind::UserAssigned && descriptor.key_brings_identity()
     }
 
+    fn judge_absent(&self, seen: &binding::Seen, descriptor: &ServiceDescriptor) -> Decision<Change> {
+        let body = self.create.as_ref().map(|c| descriptor.create_body_without_key(&self.target, &c.target));
+        match body {
+            Some(_) if seen.just_changed => Decision::Wait(late(&self.target)),
+            Some(Some(body)) => Decision::Act(Change::Create(body)),
+            Some(None) | None => {
+                let id = descriptor.identity_holder(&self.target);
+                Decision::Refuse(not_found(&id.unwrap_or_else(|| self.target.clone())))
+            }
+        }
+    }
+
     /// Whether the holder uses the identity by default, where the type has such a setting.
     fn is_primary(&self, descriptor: &ServiceDescriptor, holder: &Value, identity: &BoundIdentity) -> bool {
         let (Some(pointer), BoundIdentity::UserAssigned { id, .. }) = (&descriptor.attach.primary, identity) else {
@@ -129,10 +160,11 @@ impl AttachIdentity {
     }
 }
 
-/// The principal of the holder's own identity.
-fn own_principal(target: &Value) -> Option<PrincipalId> {
-    let id = target.pointer("/identity/principalId")?.as_str()?;
-    id.parse().ok().map(PrincipalId)
+impl CreateWithoutKey {
+    /// Whether a target that exists is under the key: an earlier run of the request made it.
+    fn is_under_key(&self, descriptor: &ServiceDescriptor, target: &Value) -> bool {
+        under_key(&descriptor.read_back.read(target), &self.store, &self.key_name)
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +175,7 @@ mod tests {
     use uuid::Uuid;
 
     fn step(identity_kind: IdentityKind) -> AttachIdentity {
-        AttachIdentity { service: "storage-account".into(), target: testing::target(), identity_kind }
+        AttachIdentity { service: "storage-account".into(), target: testing::target(), identity_kind, create: None }
     }
 
     fn looked(holder: binding::Seen) -> Seen {
@@ -159,7 +191,14 @@ mod tests {
     fn target(state: &str, identity: Value) -> Seen {
         let mut account = testing::account(state, None);
         account["identity"] = identity;
-        looked(binding::Seen { target: Some(account), changed: false, just_changed: false, changes: 0, made: 0 })
+        looked(binding::Seen {
+            target: Some(account),
+            changed: false,
+            just_changed: false,
+            changes: 0,
+            made: 0,
+            ours: false,
+        })
     }
 
     #[test]
@@ -195,7 +234,7 @@ mod tests {
             "Succeeded",
             json!({"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {other.as_str(): {"clientId": "c"}}}),
         );
-        let Decision::Act(Change { body, etag: None }) =
+        let Decision::Act(Change::Attach { body, etag: None }) =
             step(IdentityKind::UserAssigned).decide(&seen, &testing::facts())
         else {
             panic!("the identity is missing");

@@ -6,13 +6,14 @@
 use serde_json::Value;
 
 use super::context::missing;
+use super::ensure_key_store::JOB_TAG;
 use super::windows::{Moment, READ_LAG};
 use super::{Acted, NotYet, StepContext, StepError, WaitReason};
 use crate::azure::{Answer, AzureError, AzureErrorKind, resources};
 use crate::domain::codes::Code;
 use crate::domain::facts::Facts;
 use crate::domain::failure::Failure;
-use crate::domain::ids::{ArmId, KeyId, same_store_uri};
+use crate::domain::ids::{ArmId, JobId, KeyId, same_store_uri};
 use crate::domain::request::{IdentityKind, KeyVersion};
 use crate::services::{
     self, Binding, BoundIdentity, IdentityOn, ReadBack, ReadIdentity, ServiceDescriptor, merged_identity,
@@ -36,6 +37,8 @@ pub struct Seen {
     pub(super) changes: u32,
     /// How many of the resources exist that are made on the way to the setting.
     pub(super) made: usize,
+    /// Whether its tags say that this job created it.
+    pub(super) ours: bool,
 }
 
 /// Looks at the target on behalf of a step that changes it.
@@ -45,12 +48,19 @@ pub(super) async fn look(cx: &StepContext<'_>, slug: &str, target: &ArmId) -> Re
 
 fn seen(cx: &StepContext<'_>, target: Option<Value>) -> Seen {
     Seen {
+        ours: target.as_ref().is_some_and(|target| is_ours(target, cx.job_id)),
         target,
         changed: cx.progress.is_some(),
         just_changed: cx.changed_within(READ_LAG),
         changes: cx.progress.map_or(0, |p| p.changes),
         made: 0,
     }
+}
+
+/// Whether this job created the target in a write without the key. What a job is told of that is in the target's own tags:
+/// facts are lost when a worker dies between the write and its record.
+pub(super) fn is_ours(target: &Value, job: JobId) -> bool {
+    target.get("tags").and_then(|tags| tags.get(JOB_TAG)).and_then(Value::as_str) == Some(job.to_string().as_str())
 }
 
 /// Looks at the holder of the target's identity, which is the target or what it lies in.
@@ -100,14 +110,19 @@ pub(super) fn holder<'t>(descriptor: &ServiceDescriptor, target: &'t Value) -> O
 }
 
 /// What an answer to a PUT or PATCH of the target means. `whole`: the answer is all that a look would see.
-pub(super) fn acted(answer: Answer, whole: bool) -> Acted<Seen> {
+pub(super) fn acted(answer: Answer, whole: bool, job: JobId) -> Acted<Seen> {
     if answer.operation.is_some() || answer.status == 202 || !whole {
         return Acted::Accepted { operation: answer.operation, retry_after: answer.retry_after };
     }
     match answer.body {
-        body @ Value::Object(_) => {
-            Acted::Seen(Seen { target: Some(body), changed: true, just_changed: true, changes: 1, made: 0 })
-        }
+        body @ Value::Object(_) => Acted::Seen(Seen {
+            ours: is_ours(&body, job),
+            target: Some(body),
+            changed: true,
+            just_changed: true,
+            changes: 1,
+            made: 0,
+        }),
         _ => Acted::Done,
     }
 }
@@ -231,8 +246,17 @@ impl Wanted {
     }
 }
 
+/// Whether a target that was read uses this key, as far as can be told before the key store exists: its URI is not known
+/// then; its name, unique in a cloud, is.
+pub(super) fn under_key(read: &ReadBack, store: &ArmId, key_name: &str) -> bool {
+    let named = read.store_uri.as_deref().and_then(store_name);
+    read.customer_managed
+        && named.is_some_and(|s| s.eq_ignore_ascii_case(store.name()))
+        && read.key_name.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(key_name))
+}
+
 /// The name of a key store: the first label of its host.
-pub(super) fn store_name(uri: &str) -> Option<String> {
+fn store_name(uri: &str) -> Option<String> {
     let url = url::Url::parse(uri).ok()?;
     url.host_str()?.split('.').next().map(str::to_owned)
 }
@@ -258,12 +282,14 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_look_unless_azure_is_still_at_work() {
-        let seen = Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true, changes: 1, made: 0 };
+        let job = JobId::generate();
+        let seen =
+            Seen { target: Some(json!({"a": 1})), changed: true, just_changed: true, changes: 1, made: 0, ours: false };
         let accepted = Acted::Accepted { operation: None, retry_after: None };
-        assert_eq!(acted(answer(200, json!({"a": 1})), true), Acted::Seen(seen));
-        assert_eq!(acted(answer(200, json!({"a": 1})), false), accepted);
-        assert_eq!(acted(answer(200, Value::Null), true), Acted::Done);
-        assert_eq!(acted(answer(202, Value::Null), true), accepted);
+        assert_eq!(acted(answer(200, json!({"a": 1})), true, job), Acted::Seen(seen));
+        assert_eq!(acted(answer(200, json!({"a": 1})), false, job), accepted);
+        assert_eq!(acted(answer(200, Value::Null), true, job), Acted::Done);
+        assert_eq!(acted(answer(202, Value::Null), true, job), accepted);
     }
 
     #[test]

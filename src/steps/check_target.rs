@@ -5,9 +5,10 @@
 
 use serde_json::Value;
 
-use super::binding::{busy, descriptor, not_found, read_target, store_name};
+use super::binding::{busy, descriptor, is_ours, not_found, read_target, under_key};
 use super::spec::CheckTarget;
 use super::{Acted, Decision, Step, StepContext, StepError};
+use crate::azure::resources;
 use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, TargetFact};
 use crate::domain::failure::Failure;
@@ -18,6 +19,12 @@ use crate::services::{ReadBack, ResourceState};
 pub struct Found {
     location: Option<String>,
     read: ReadBack,
+    /// Whether this job created it, without the key, in an earlier run.
+    ours: bool,
+    /// What it is not, though the service takes a key only on a target that is: the rules in words.
+    unmet: Vec<String>,
+    /// Types of which something is in it, though it has to be empty.
+    contents: Vec<String>,
 }
 
 impl Step for CheckTarget {
@@ -29,11 +36,25 @@ impl Step for CheckTarget {
     }
 
     async fn observe(&self, cx: &StepContext<'_>) -> Result<Self::Seen, StepError> {
-        let rule = &descriptor(&self.service)?.read_back;
-        let answer = read_target(cx, &self.service, &self.target).await?;
-        Ok(answer.map(|answer| Found {
+        let descriptor = descriptor(&self.service)?;
+        let Some(answer) = read_target(cx, &self.service, &self.target).await? else { return Ok(None) };
+        let read = descriptor.read_back.read(&answer.body);
+        let mut contents = Vec::new();
+        if self.create_in.is_none() && !read.customer_managed {
+            let (arm, version) = (&cx.azure.arm, &descriptor.api_version);
+            for kind in &descriptor.empty_of {
+                if resources::has_children(arm, &cx.call, &self.target, kind, version).await? {
+                    contents.push(kind.clone());
+                }
+            }
+        }
+        let unmet = descriptor.requires.iter().filter(|rule| !rule.is_met(&answer.body));
+        Ok(Some(Found {
             location: answer.body.get("location").and_then(Value::as_str).map(str::to_owned),
-            read: rule.read(&answer.body),
+            read,
+            ours: is_ours(&answer.body, cx.job_id),
+            unmet: unmet.map(|rule| rule.words.clone()).collect(),
+            contents,
         }))
     }
 
@@ -56,7 +77,19 @@ impl Step for CheckTarget {
                 let message = format!("{name} is in a failed provisioning state");
                 Decision::Refuse(Failure::new(Code::TargetNotReady, message))
             }
+            (ResourceState::Ready, None) if !found.unmet.is_empty() => {
+                let message = format!("{name}: the service {}", found.unmet.join("; it "));
+                Decision::Refuse(Failure::new(Code::TargetUnsuitable, message))
+            }
+            (ResourceState::Ready, None) if !found.contents.is_empty() => {
+                let message = format!(
+                    "{name} holds {}, and takes its first key only while it is empty",
+                    found.contents.join(", ")
+                );
+                Decision::Refuse(Failure::new(Code::TargetNotEmpty, message))
+            }
             (ResourceState::Ready, None) => Decision::Satisfied,
+            (ResourceState::Ready, Some(_)) if found.ours => Decision::Satisfied,
             (ResourceState::Ready, Some(_)) => {
                 let message =
                     format!("{name} exists and does not use the key {} of {}", self.key_name, self.store.name());
@@ -79,12 +112,8 @@ impl Step for CheckTarget {
 }
 
 impl CheckTarget {
-    /// The store's URI is not known before the store exists; its name, unique in a cloud, is.
     fn uses_key(&self, read: &ReadBack) -> bool {
-        let store = read.store_uri.as_deref().and_then(store_name);
-        read.customer_managed
-            && store.is_some_and(|s| s.eq_ignore_ascii_case(self.store.name()))
-            && read.key_name.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(&self.key_name))
+        under_key(read, &self.store, &self.key_name)
     }
 }
 
@@ -105,7 +134,13 @@ mod tests {
 
     fn found(state: &str, key: Option<&str>) -> Option<Found> {
         let rule = &descriptor("storage-account").expect("it is in the catalogue").read_back;
-        Some(Found { location: Some("UK South".into()), read: rule.read(&testing::account(state, key)) })
+        Some(Found {
+            location: Some("UK South".into()),
+            read: rule.read(&testing::account(state, key)),
+            ours: false,
+            unmet: vec![],
+            contents: vec![],
+        })
     }
 
     #[test]
@@ -128,6 +163,20 @@ mod tests {
         for (create, seen, want) in table {
             assert_eq!(testing::told(step(create).decide(&seen, &Facts::default())), want, "{create} {seen:?}");
         }
+    }
+
+    #[test]
+    fn a_target_that_the_service_would_refuse_is_refused_before_anything_is_changed() {
+        let with = |change: &dyn Fn(&mut Found), key: Option<&str>| {
+            let mut seen = found("Succeeded", key);
+            seen.as_mut().map(change);
+            testing::told(step(false).decide(&seen, &Facts::default()))
+        };
+        let unmet = |f: &mut Found| f.unmet.push("takes a key on the SKU Premium only".to_owned());
+        let full = |f: &mut Found| f.contents.push("queues".to_owned());
+        assert_eq!(with(&unmet, None), "refuse target-unsuitable");
+        assert_eq!(with(&full, Some("other")), "refuse target-not-empty");
+        assert_eq!(with(&full, Some("k")), "satisfied", "it has the key already");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::binding::{self, Seen, Wanted, acted, below, busy, descriptor, holder, late, not_found};
 use super::spec::ConfigureService;
 use super::windows::Moment;
-use super::{Acted, Decision, NotYet, Step, StepContext, StepError};
+use super::{Acted, Decision, NotYet, Step, StepContext, StepError, WaitReason};
 use crate::azure::{AzureError, AzureErrorKind, resources};
 use crate::domain::codes::Code;
-use crate::domain::facts::Facts;
+use crate::domain::facts::{Facts, IdentityFact};
 use crate::domain::failure::Failure;
 use crate::domain::ids::ArmId;
+use crate::domain::request::IdentityKind;
 use crate::services::template::Words;
 use crate::services::{Binding, Method, ResourceState, ServiceDescriptor, Write};
 
@@ -66,7 +67,7 @@ impl Step for ConfigureService {
         let wanted = Wanted::new(self.identity_kind, self.version, facts);
         match descriptor(&self.service).and_then(|descriptor| Ok((descriptor, wanted?))) {
             Ok((descriptor, wanted)) => match &seen.target {
-                Some(target) => self.judge(target, seen, descriptor, &wanted),
+                Some(target) => self.judge(target, seen, descriptor, &wanted, facts),
                 None => self.judge_absent(seen, descriptor, &wanted),
             },
             Err(failure) => Decision::Refuse(failure),
@@ -84,10 +85,18 @@ impl Step for ConfigureService {
             }
             Method::Patch => resources::patch(arm, &cx.call, &id, version, &action.body).await?,
         };
-        Ok(acted(answer, whole))
+        Ok(acted(answer, whole, cx.job_id))
     }
 
-    fn learn(&self, _seen: &Self::Seen, _facts: &mut Facts, _cx: &StepContext<'_>) {}
+    /// The identity's fact is another step's, unless this step's change makes the principal.
+    fn learn(&self, seen: &Self::Seen, facts: &mut Facts, _cx: &StepContext<'_>) {
+        let told = descriptor(&self.service).ok().zip(seen.target.as_ref());
+        if let Some((descriptor, target)) = told.filter(|_| self.makes_principal(facts)) {
+            let principal_id = descriptor.principal_of(target);
+            facts.identity =
+                principal_id.map(|principal_id| IdentityFact { resource_id: None, principal_id, client_id: None });
+        }
+    }
 
     fn not_yet(&self, error: &AzureError, cx: &StepContext<'_>) -> Option<NotYet> {
         self.refusal(error, &Moment::of(cx))
@@ -95,7 +104,19 @@ impl Step for ConfigureService {
 }
 
 impl ConfigureService {
-    fn judge(&self, target: &Value, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
+    /// Whether the principal of the target's own identity is known only from what this step does.
+    fn makes_principal(&self, facts: &Facts) -> bool {
+        self.identity_kind == IdentityKind::SystemAssigned && facts.identity.is_none()
+    }
+
+    fn judge(
+        &self,
+        target: &Value,
+        seen: &Seen,
+        descriptor: &ServiceDescriptor,
+        wanted: &Wanted,
+        facts: &Facts,
+    ) -> Decision<Change> {
         let name = self.target.name();
         let refuse = |code, message| Decision::Refuse(Failure::new(code, message));
         let read = descriptor.read_back.read(target);
@@ -103,14 +124,21 @@ impl ConfigureService {
             return Decision::Wait(busy(&self.target, seen.changed));
         }
         // Only what this plan created, or another run of it, uses the key already. Anything else is not ours to change.
-        if self.create.is_some() && !wanted.uses_key(&read) {
+        let created = self.create.is_some() || (self.created_before && !seen.ours);
+        if created && !wanted.uses_key(&read) {
             let message = format!("{name} exists and does not use the key {}", wanted.key_name);
             return refuse(Code::TargetExists, message);
         }
         let existing = holder(descriptor, target).and_then(|h| h.get("identity"));
         let change = || self.next_write(seen, target, descriptor, &wanted.binding(descriptor, &self.store(), existing));
         match read.state {
-            ResourceState::Ready if wanted.differences(&read).is_empty() => Decision::Satisfied,
+            ResourceState::Ready if wanted.differences(&read).is_empty() => {
+                if self.makes_principal(facts) && descriptor.principal_of(target).is_none() {
+                    let text = format!("{name} uses the key, but does not say yet who is to read it");
+                    return Decision::Wait(WaitReason::new("read-lag", text));
+                }
+                Decision::Satisfied
+            }
             ResourceState::Broken if seen.changed => {
                 refuse(Code::TargetNotReady, format!("{name} is in a failed provisioning state after the change"))
             }
@@ -143,6 +171,8 @@ impl ConfigureService {
 
     fn judge_absent(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Decision<Change> {
         match &self.create {
+            // An earlier step has made it, or has still to: a look before the job finds nothing.
+            None if self.created_before => Decision::Wait(late(&self.target)),
             None => Decision::Refuse(not_found(&self.target)),
             Some(_) if seen.just_changed => Decision::Wait(late(&self.target)),
             Some(create) => {
@@ -184,7 +214,7 @@ impl ConfigureService {
 mod tests {
     use super::*;
     use crate::domain::duration::IsoDuration;
-    use crate::domain::request::{IdentityKind, KeyVersion, TargetCreate};
+    use crate::domain::request::{KeyVersion, TargetCreate};
     use crate::steps::testing;
     use serde_json::{Map, json};
     use std::collections::BTreeMap;
@@ -201,6 +231,7 @@ mod tests {
             service: "storage-account".into(),
             target: testing::target(),
             create,
+            created_before: false,
             identity_kind: IdentityKind::UserAssigned,
             version,
             access_timeout: IsoDuration::parse("PT20M").expect("a duration"),
@@ -209,11 +240,18 @@ mod tests {
     }
 
     fn seen(state: &str, key: Option<&str>) -> Seen {
-        Seen { target: Some(testing::account(state, key)), changed: false, just_changed: false, changes: 0, made: 0 }
+        Seen {
+            target: Some(testing::account(state, key)),
+            changed: false,
+            just_changed: false,
+            changes: 0,
+            made: 0,
+            ours: false,
+        }
     }
 
     fn absent() -> Seen {
-        Seen { target: None, changed: false, just_changed: false, changes: 0, made: 0 }
+        Seen { target: None, changed: false, just_changed: false, changes: 0, made: 0, ours: false }
     }
 
     /// A decision's name, and for a change also its method.

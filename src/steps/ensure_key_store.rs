@@ -197,10 +197,14 @@ impl EnsureKeyStore {
         {
             return refuse(Code::KeyStoreClosed, format!("{name} {why}"));
         }
+        if let Some(lack) = self.unmet(vault) {
+            return refuse(Code::KeyStoreUnsuitable, format!("{name} {lack}"));
+        }
         if !vault.soft_delete {
             return refuse(Code::KeyStoreUnprotected, format!("{name} has no soft delete"));
         }
-        if let Some(least) = self.min_retention_days.filter(|least| vault.retention_days < (*least).into()) {
+        let least = self.demands.retention_days;
+        if let Some(least) = least.filter(|least| vault.retention_days < u16::from(*least)) {
             let message =
                 format!("{name} keeps deleted keys for {} days, and the service wants {least}", vault.retention_days);
             return refuse(Code::KeyStoreShortRetention, message);
@@ -212,6 +216,24 @@ impl EnsureKeyStore {
             return Decision::Act(Change::Protect);
         }
         refuse(Code::KeyStoreUnprotected, format!("{name} has no purge protection"))
+    }
+
+    /// What the service asks of the key store that this one lacks, beside a long retention.
+    fn unmet(&self, vault: &Vault) -> Option<String> {
+        let demands = &self.demands;
+        let firewall = vault.public_access != PublicAccess::Enabled || !vault.network.default_allow;
+        if demands.private_endpoint && vault.private_endpoints == 0 {
+            return Some("has no private endpoint, and the service comes through one".to_owned());
+        }
+        if demands.no_firewall && firewall {
+            return Some("has a firewall, which the service's identity does not pass".to_owned());
+        }
+        if demands.listed_addresses && firewall && vault.network.ip_rules.is_empty() {
+            return Some(
+                "has a firewall that lists no address, and the service comes from addresses of its own".to_owned(),
+            );
+        }
+        None
     }
 
     fn judge_deleted(&self, deleted: &DeletedVault) -> Decision<Change> {

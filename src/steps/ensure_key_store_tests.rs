@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::ensure_key_store::{Change, Holder, Seen};
-use super::spec::EnsureKeyStore;
+use super::spec::{EnsureKeyStore, StoreDemands};
 use super::{Decision, Step, testing};
 use crate::azure::vaults::{Activation, DeletedVault, NetworkAcls, PublicAccess, Vault, VaultSku};
 use crate::domain::facts::Facts;
@@ -19,7 +19,7 @@ fn step() -> EnsureKeyStore {
         may_enable_purge_protection: false,
         needs_trusted_bypass: true,
         same_region: false,
-        min_retention_days: None,
+        demands: StoreDemands::default(),
     }
 }
 
@@ -47,6 +47,7 @@ fn vault() -> Vault {
         retention_days: 90,
         network: NetworkAcls { default_allow: false, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() },
         public_access: PublicAccess::Enabled,
+        private_endpoints: 0,
         activation: Activation::Done,
         provisioning_state: Some("Succeeded".into()),
         tags: BTreeMap::new(),
@@ -105,7 +106,8 @@ fn a_service_that_needs_no_bypass_does_not_ask_for_it() {
 
 #[test]
 fn a_store_that_keeps_deleted_keys_for_too_short_a_time_is_refused_before_it_is_changed() {
-    let step = EnsureKeyStore { min_retention_days: Some(90), may_enable_purge_protection: true, ..step() };
+    let demands = StoreDemands { retention_days: Some(90), ..StoreDemands::default() };
+    let step = EnsureKeyStore { demands, may_enable_purge_protection: true, ..step() };
     let kept = |days, protected| {
         with(|v| {
             v.retention_days = days;
@@ -216,4 +218,43 @@ fn an_hsm_works_once_its_owner_has_activated_it() {
     }
     let unacknowledged = EnsureKeyStore { may_enable_purge_protection: false, ..hsm };
     assert_eq!(told(&unacknowledged, &with(|v| v.purge_protection = false)), "refuse key-store-unprotected");
+}
+
+/// What is asked, how the vault differs, and what comes of it.
+type Row<'r> = (&'r StoreDemands, &'r dyn Fn(&mut Vault), &'r str);
+
+#[test]
+fn what_a_service_asks_of_the_store_is_looked_at_before_anything_is_changed() {
+    let closed = NetworkAcls { default_allow: false, bypass_trusted: true, ip_rules: Vec::new(), subnets: Vec::new() };
+    let listed = NetworkAcls { ip_rules: vec!["203.0.113.0/24".parse().expect("a network")], ..closed.clone() };
+    let asks = |demands: StoreDemands, change: &dyn Fn(&mut Vault)| {
+        let step = EnsureKeyStore { demands, may_enable_purge_protection: true, ..step() };
+        testing::told(step.decide(
+            &with(|vault| {
+                vault.purge_protection = false;
+                change(vault);
+            }),
+            &Facts::default(),
+        ))
+    };
+    let days = StoreDemands { retention_days: Some(90), ..StoreDemands::default() };
+    let endpoint = StoreDemands { private_endpoint: true, ..StoreDemands::default() };
+    let open = StoreDemands { no_firewall: true, ..StoreDemands::default() };
+    let addresses = StoreDemands { listed_addresses: true, ..StoreDemands::default() };
+    let refused = "refuse key-store-unsuitable";
+    let table: [Row<'_>; 10] = [
+        (&days, &|v| v.retention_days = 90, "act"),
+        (&days, &|v| v.retention_days = 89, "refuse key-store-short-retention"),
+        (&endpoint, &|v| v.private_endpoints = 1, "act"),
+        (&endpoint, &|v| v.private_endpoints = 0, refused),
+        (&open, &|v| v.network.default_allow = true, "act"),
+        (&open, &|v| v.network = closed.clone(), refused),
+        (&open, &|v| v.public_access = PublicAccess::Disabled, refused),
+        (&addresses, &|v| v.network = closed.clone(), refused),
+        (&addresses, &|v| v.network = listed.clone(), "act"),
+        (&StoreDemands::default(), &|v| v.network = closed.clone(), "act"),
+    ];
+    for (demands, change, want) in table {
+        assert_eq!(asks(demands.clone(), change), want, "{demands:?}");
+    }
 }

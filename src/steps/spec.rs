@@ -15,6 +15,11 @@ use crate::domain::request::{
 };
 use crate::services::Role;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A step's task, written as JSON tagged with its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -106,9 +111,34 @@ pub struct EnsureKeyStore {
     /// Whether it must be in the target's region.
     #[serde(default)]
     pub same_region: bool,
-    /// The fewest days that the service wants deleted keys to be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_retention_days: Option<u8>,
+    /// What else the service asks of it.
+    #[serde(default, skip_serializing_if = "StoreDemands::is_none")]
+    pub demands: StoreDemands,
+}
+
+/// What some services ask of a key store beside the protections that every key needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StoreDemands {
+    /// The least days for which it has to keep what is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u8>,
+    /// Whether it has to have a private endpoint.
+    #[serde(skip_serializing_if = "is_false")]
+    pub private_endpoint: bool,
+    /// Whether it may not have a firewall.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_firewall: bool,
+    /// Whether a firewall has to list addresses: the service comes from some of its own.
+    #[serde(skip_serializing_if = "is_false")]
+    pub listed_addresses: bool,
+}
+
+impl StoreDemands {
+    /// Whether nothing is asked.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// See [`StepSpec::EnsureIdentity`].
@@ -189,7 +219,7 @@ pub struct EnsureKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<IsoDuration>,
     /// Whether the service takes keys without an expiration date only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub never_expires: bool,
     /// The rotation policy it must have; absent: left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +241,21 @@ pub struct AttachIdentity {
     pub target: ArmId,
     /// The kind of identity.
     pub identity_kind: IdentityKind,
+    /// How to create the target with the identity and without the key; absent: it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<CreateWithoutKey>,
+}
+
+/// A target that is created before it gets its key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateWithoutKey {
+    /// What it is to be.
+    pub target: TargetCreate,
+    /// The key store of the key by which a target that exists counts as made by an earlier run of the request.
+    pub store: ArmId,
+    /// That key's name.
+    pub key_name: String,
 }
 
 /// See [`StepSpec::ConfigureService`].
@@ -224,6 +269,9 @@ pub struct ConfigureService {
     /// How to create it with the key; absent: it exists and is changed in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<TargetCreate>,
+    /// Whether an earlier step of this plan creates it, without the key.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub created_before: bool,
     /// The kind of identity to use for the key.
     pub identity_kind: IdentityKind,
     /// Whether the target follows new versions.

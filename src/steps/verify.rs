@@ -20,10 +20,10 @@ use crate::azure::{AzureError, AzureErrorKind};
 use crate::domain::codes::Code;
 use crate::domain::facts::{Evidence, Facts};
 use crate::domain::failure::Failure;
-use crate::domain::ids::KeyId;
+use crate::domain::ids::{KeyId, PrincipalId};
 use crate::domain::request::IdentityKind;
 use crate::services::rules::identity_word;
-use crate::services::{IdentityOn, ReadBack, ResourceState, ServiceDescriptor, has_identity};
+use crate::services::{BoundIdentity, IdentityOn, ReadBack, ResourceState, ServiceDescriptor, has_identity};
 
 /// How long the store may refuse our own read: access was seen already and can only flap.
 const FLAPPING: Duration = Duration::from_secs(300);
@@ -95,7 +95,8 @@ impl Step for Verify {
         let mut differences = self.store_differences(seen);
         let reports = descriptor.read_back.key_in_use.is_some();
         differences.extend(self.target_differences(seen, read.as_ref(), &wanted, reports));
-        differences.extend(self.identity_differences(seen, descriptor, &wanted));
+        let granted = facts.identity.as_ref().map(|identity| identity.principal_id);
+        differences.extend(self.identity_differences(seen, descriptor, &wanted, granted));
         let Some(first) = differences.first() else { return Decision::Satisfied };
         if seen.waited < READ_LAG {
             let text = format!("The read-back may be late: {first}");
@@ -159,17 +160,27 @@ impl Verify {
         found
     }
 
-    /// An identity that the type does not name beside the key has to be attached.
-    fn identity_differences(&self, seen: &Seen, descriptor: &ServiceDescriptor, wanted: &Wanted) -> Vec<String> {
+    /// An identity that the type does not name beside the key has to be attached, and be the one that was granted.
+    fn identity_differences(
+        &self,
+        seen: &Seen,
+        descriptor: &ServiceDescriptor,
+        wanted: &Wanted,
+        granted: Option<PrincipalId>,
+    ) -> Vec<String> {
         if descriptor.identity_on == IdentityOn::Named {
             return Vec::new();
         }
-        let holder = seen.target.as_ref().and_then(|target| holder(descriptor, target));
-        let attached = has_identity(holder.and_then(|h| h.get("identity")), &wanted.identity);
-        if seen.target.is_none() || attached {
-            return Vec::new();
+        let Some(target) = &seen.target else { return Vec::new() };
+        let (name, holder) = (self.target.name(), holder(descriptor, target));
+        if !holder.is_some_and(|h| has_identity(h, &wanted.identity, descriptor)) {
+            return vec![format!("{name}: the identity is not attached to it")];
         }
-        vec![format!("{}: the identity is not attached to it", self.target.name())]
+        let own = holder.and_then(|h| descriptor.principal_of(h));
+        if wanted.identity == BoundIdentity::SystemAssigned && own.is_some() && own != granted {
+            return vec![format!("{name}: its own identity is another one than was granted access")];
+        }
+        Vec::new()
     }
 
     /// `reports`: the type reports the version in use. Where it does not, the reference is what there is to prove.
@@ -241,6 +252,7 @@ mod tests {
             retention_days: 90,
             network: NetworkAcls { default_allow: true, bypass_trusted: true, ip_rules: vec![], subnets: vec![] },
             public_access: PublicAccess::Enabled,
+            private_endpoints: 0,
             activation: Activation::Done,
             provisioning_state: None,
             tags: BTreeMap::new(),

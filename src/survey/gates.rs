@@ -60,6 +60,7 @@ mod tests {
                 subnets: Vec::new(),
             },
             public_access: PublicAccess::Enabled,
+            private_endpoints: 0,
             activation: Activation::Done,
             provisioning_state: None,
             tags: std::collections::BTreeMap::new(),

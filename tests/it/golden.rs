@@ -1,5 +1,7 @@
 //! Files that are compared whole, and rewritten with `UPDATE_GOLDEN=1`: plans and the list of every wire string.
 
+mod bodies;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -70,6 +72,26 @@ fn golden_plan_with_the_accounts_own_identity() {
     body["key"]["rotation"] = json!({ "every": "P1Y" });
     body["acknowledge"] = json!(["enable-purge-protection"]);
     check_plan("storage-account-system-assigned", &body);
+}
+
+#[test]
+fn golden_plan_of_an_account_that_is_created_with_its_own_identity() {
+    let mut body = seed();
+    body["identity"] = json!({ "kind": "systemAssigned" });
+    check_plan("storage-account-new-system-assigned", &body);
+}
+
+#[test]
+fn golden_plans_of_keys_whose_reader_the_service_makes() {
+    for service in ["databricks-managed-disks", "databricks-dbfs-root"] {
+        let body = json!({
+            "target": { "resourceId": format!("{SUB}/Microsoft.Databricks/workspaces/dbw1"), "service": service },
+            "keyStore": { "resourceId": format!("{SUB}/Microsoft.KeyVault/vaults/kvcmkdemo1") },
+            "key": { "name": "dbw-key", "version": "pinned" },
+            "identity": { "kind": "systemAssigned" },
+        });
+        check_plan(service, &body);
+    }
 }
 
 #[test]

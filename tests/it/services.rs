@@ -8,10 +8,12 @@
 //! bodies that are sent and answered are held against Azure's published types where those are present (`World`).
 //! `CMK_COVERAGE` names the services to run, divided by commas; without it all run.
 
+mod demands;
 mod managed_hsm;
 mod merged;
 mod refusals;
 mod threads;
+mod two_writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,21 +22,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use azure_sim::Filter;
-use cmk::azure::CallContext;
+use cmk::azure::{Azure, CallContext};
 use cmk::domain::ids::PrincipalId;
 use cmk::domain::job::JobState;
 use cmk::domain::request::{IdentityKind, KeyVersion};
-use cmk::engine::Worker;
 use cmk::engine::crash::{CrashPoint, CrashPoints};
+use cmk::engine::{Worker, WorkerSettings};
 use cmk::services::rules::identity_word;
-use cmk::services::{ALL, IdentityOn, ServiceDescriptor};
+use cmk::services::{ALL, IdentityOn, Known, ServiceDescriptor};
 use cmk::store::Job;
+use cmk::store::notify::NewsHub;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::docs::role::{action_of, check_asked};
+use crate::docs::role::{OUTSIDER, action_of, check_asked, confined};
 use crate::support::world::World;
 
 /// How a target comes to be.
@@ -97,6 +100,8 @@ fn targets() -> BTreeMap<String, Target> {
 /// The world of one service, in which each cell has a group of its own.
 struct Place {
     world: World,
+    /// Clients that may do what the custom role lets them, and nothing more.
+    confined: Arc<Azure>,
     service: &'static ServiceDescriptor,
     target: Target,
 }
@@ -108,15 +113,19 @@ impl Place {
 
     async fn in_world(service: &'static ServiceDescriptor, world: World) -> Self {
         let target = targets().remove(&service.slug).unwrap_or_default();
-        Self { world, service, target }
+        Self { confined: confined(&world).await, world, service, target }
     }
 
+    /// A worker that holds the custom role, and not more.
     fn worker(&self) -> Worker {
-        self.world.worker()
+        let (store, settings) = (self.world.store.clone(), WorkerSettings::named(format!("test-{}", Uuid::new_v4())));
+        Worker::new(store, Arc::clone(&self.confined), NewsHub::new(), settings)
     }
 
+    /// Runs a job under the custom role.
     async fn provision(&self, body: &Value) -> Job {
-        self.world.provision(body).await
+        let id = self.world.submit(body).await;
+        self.world.run_to_end(&self.worker(), id).await
     }
 
     fn group(&self, n: usize) -> String {
@@ -143,7 +152,7 @@ impl Place {
         let body = json!({
             "location": "uksouth", "sku": { "family": "B", "name": "Standard_B1" },
             "properties": {
-                "tenantId": world.sim.tenant_id(), "initialAdminObjectIds": [admin],
+                "tenantId": world.sim.tenant_id(), "initialAdminObjectIds": [admin, OUTSIDER],
                 "enableSoftDelete": true, "softDeleteRetentionInDays": 90, "enablePurgeProtection": true,
             },
         });
@@ -151,6 +160,22 @@ impl Place {
         world.advance(Duration::from_secs(3600));
         assert!(world.sim.activate_hsm(&format!("hsmcoverage{n}")), "it is provisioned");
         world.advance(Duration::from_secs(60));
+    }
+
+    /// A private endpoint of the vault, which its owner approves by making it.
+    async fn make_private_endpoint(&self, n: usize) {
+        let network = format!("{}/providers/Microsoft.Network/virtualNetworks/vnet1", self.group(n));
+        let subnet = json!({ "name": "sub1", "properties": { "addressPrefix": "10.1.0.0/24" } });
+        let body = json!({ "location": "uksouth", "properties": {
+            "addressSpace": { "addressPrefixes": ["10.1.0.0/16"] }, "subnets": [subnet] } });
+        self.world.put(&network, "2024-05-01", &body).await;
+        let connection = json!({ "name": "c1", "properties": {
+            "privateLinkServiceId": self.vault(n), "groupIds": ["vault"] } });
+        let body = json!({ "location": "uksouth", "properties": {
+            "subnet": { "id": format!("{network}/subnets/sub1") }, "privateLinkServiceConnections": [connection] } });
+        let endpoint = format!("{}/providers/Microsoft.Network/privateEndpoints/pe1", self.group(n));
+        self.world.put(&endpoint, "2024-05-01", &body).await;
+        self.world.advance(Duration::from_secs(60));
     }
 
     /// The body of a resource, with its place in it.
@@ -181,6 +206,9 @@ impl Place {
         if cell.hsm {
             self.make_hsm(n).await;
         }
+        if self.service.needs_private_endpoint {
+            self.make_private_endpoint(n).await;
+        }
         for outer in &self.target.before {
             let path = self.id(n, &outer.resource_type);
             world.put(&path, version, &self.placed(n, &outer.body)).await;
@@ -203,7 +231,7 @@ impl Place {
 
     fn request(&self, n: usize, cell: Cell) -> Value {
         let service = self.service;
-        let mut target = json!({ "resourceId": self.id(n, &service.arm_type) });
+        let mut target = json!({ "resourceId": self.id(n, &service.arm_type), "service": service.slug });
         if cell.creating {
             let properties = self.placed(n, &Value::Object(self.target.create_properties.clone()));
             target["create"] = json!({ "location": "uksouth", "properties": properties });
@@ -231,7 +259,7 @@ impl Place {
         let body = self.request(n, cell);
         let arm = Filter { surface: Some("arm".into()), ..Filter::default() };
         let before = self.world.sim.journal().count(&arm);
-        let job = self.world.provision(&body).await;
+        let job = self.provision(&body).await;
         let calls = self.world.sim.journal().find(&arm).into_iter().skip(before);
         let asked = calls.filter_map(|call| action_of(&call.method, &call.path)).collect();
         if job.state != JobState::Succeeded {
@@ -252,7 +280,7 @@ impl Place {
     /// The same job again finds everything done.
     async fn changes_nothing_more(&self, body: &Value) -> Result<(), String> {
         let before = self.world.changes().len();
-        let again = self.world.provision(body).await;
+        let again = self.provision(body).await;
         let more: Vec<_> = self.world.changes().into_iter().skip(before).collect();
         match (again.state, more.is_empty()) {
             (JobState::Succeeded, true) => Ok(()),
@@ -305,6 +333,9 @@ impl Place {
 /// The steps that are a service's own; the others are the same for all, and `crash` cuts them off.
 const OWN_STEPS: [&str; 2] = ["attach-identity", "configure-service"];
 
+/// The same where the grant comes after the target names the key.
+const KEYED_STEPS: [&str; 3] = ["attach-identity", "configure-service", "grant-identity-access"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_dies_in_a_services_own_steps_leaves_what_an_undisturbed_one_leaves() {
     let rows = futures::stream::iter(services()).map(|d| async move {
@@ -316,11 +347,18 @@ async fn a_worker_that_dies_in_a_services_own_steps_leaves_what_an_undisturbed_o
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What goes wrong with a service's jobs that are cut off: one cell for a target that exists and one for a new one.
+/// What goes wrong with a service's jobs that are cut off: one cell for a target that exists, one for a new one, and one for
+/// each order of the steps that other kinds of identity lead to.
 fn cut_off(service: &'static ServiceDescriptor) -> Vec<String> {
-    let cells = Cell::all(service);
-    let of = |creating: bool| cells.iter().copied().find(|c| c.creating == creating && !c.hsm);
-    cut_off_in(service, &[of(false), of(true)].into_iter().flatten().collect::<Vec<_>>(), &OWN_STEPS)
+    let mut cells: Vec<Cell> = Vec::new();
+    for cell in Cell::all(service).into_iter().filter(|c| !c.hsm) {
+        let way = |c: &Cell| (c.creating, service.principal_known(c.identity, c.creating));
+        let usual = !cell.creating && way(&cell).1 == Known::Attached && service.own_principal.is_none();
+        if !cells.iter().any(|c| way(c) == way(&cell)) && (!usual || cells.is_empty()) {
+            cells.push(cell);
+        }
+    }
+    cut_off_in(service, &cells, &OWN_STEPS)
 }
 
 /// What goes wrong with jobs of these cells that are cut off in these steps.
@@ -330,7 +368,8 @@ fn cut_off_in(service: &'static ServiceDescriptor, cells: &[Cell], steps: &[&'st
         let (place, mut wrong, mut n) = (Place::new(service).await, Vec::new(), 0);
         for cell in cells.iter().copied() {
             let want = place.changes_of(n, cell, None).await;
-            for step in steps.iter().copied() {
+            let keyed = service.principal_known(cell.identity, cell.creating) == Known::Keyed;
+            for step in if keyed { &KEYED_STEPS[..] } else { steps }.iter().copied() {
                 for point in [CrashPoint::BeforeAct, CrashPoint::AfterAct, CrashPoint::BeforeRecord] {
                     n += 1;
                     let found = place.changes_of(n, cell, Some((step, point))).await;

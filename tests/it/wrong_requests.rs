@@ -108,7 +108,6 @@ fn wrong_bodies() -> Vec<(&'static str, Value, FaultsAt)> {
         one("/key/type", json!("EC"), "not-allowed"),
         ("/key/type", json!("RSA-HSM"), vec![("/keyStore/create/sku", "not-allowed")]),
         one("/keyStore/create/network/bypassTrustedServices", json!(false), "not-allowed"),
-        ("/identity", json!({ "kind": "systemAssigned" }), vec![("/identity/kind", "not-allowed")]),
         ("/identity", json!({ "kind": "platform" }), vec![("/identity/kind", "not-allowed")]),
         (
             "/identity",
@@ -157,7 +156,7 @@ async fn all_faults_come_in_one_answer() {
     let api = TestApi::start().await;
     let mut body = changed("/key/size", json!(1));
     body["keyStore"]["create"]["sku"] = json!("gold");
-    body["identity"] = json!({ "kind": "systemAssigned" });
+    body["identity"] = json!({ "kind": "platform" });
     body["nonsense"] = json!(true);
     let answer = api.post("/v1/jobs", &body).await;
     let problem = answer.problem(422, "invalid-request");

@@ -1,6 +1,7 @@
 //! For tests: holds what is sent to and answered by Azure Resource Manager against JSON Schemas of its published types.
 //!
-//! The schemas are not part of this repository: they are looked for in `../shared/azure/schemas` beside the workspace, or in the
+//! The folder `newer` has those of types whose key is only in a later version than the others describe. The others are not part
+//! of this repository: they are looked for in `../shared/azure/schemas` beside the workspace, or in the
 //! folder that `ARM_SCHEMAS` names. Where neither is there, every check passes, after one line on standard error. A pair of files
 //! per type: `<Namespace>_<type>[_<child>]@<api-version>.write.json` (what may be sent) and `.read.json` (what may be answered).
 //! Neither the simulator nor the service depends on this crate; their tests do.

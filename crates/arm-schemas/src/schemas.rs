@@ -19,12 +19,16 @@ struct Slot {
 }
 
 /// By type in lower case.
-static SLOTS: LazyLock<BTreeMap<String, Slot>> = LazyLock::new(|| match folder() {
-    Some(folder) => slots(&folder),
-    None => {
-        eprintln!("../shared/azure/schemas is not there: bodies are not held against Azure's published types");
-        BTreeMap::new()
-    }
+static SLOTS: LazyLock<BTreeMap<String, Slot>> = LazyLock::new(|| {
+    let mut all = match folder() {
+        Some(folder) => slots(&folder),
+        None => {
+            eprintln!("../shared/azure/schemas is not there: bodies are not held against Azure's published types");
+            BTreeMap::new()
+        }
+    };
+    all.extend(slots(&Path::new(env!("CARGO_MANIFEST_DIR")).join("newer")));
+    all
 });
 
 /// The folder of the schemas, where there is one.

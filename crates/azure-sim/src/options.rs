@@ -77,7 +77,7 @@ pub struct Options {
     pub unregistered: Vec<String>,
     /// Items on one page of an ARM list.
     pub page_size: usize,
-    /// Role assignments that the subscription takes; Azure's 4000 unless set.
+    /// Role assignments that a subscription takes; Azure's 4000 unless set.
     pub role_assignment_limit: usize,
     /// Where the clock starts; `None` is the present.
     pub start_at: Option<OffsetDateTime>,

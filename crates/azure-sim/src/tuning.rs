@@ -17,7 +17,7 @@ pub struct Tuning {
     pub lro_retry_after: Option<u64>,
     /// Items on one page of an ARM list, unless `$top` asks for fewer.
     pub page_size: usize,
-    /// Role assignments that the subscription takes.
+    /// Role assignments that a subscription takes.
     pub role_assignment_limit: usize,
 }
 

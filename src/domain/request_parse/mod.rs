@@ -75,10 +75,11 @@ fn read(root: &Field) -> Option<CmkRequest> {
 }
 
 fn read_target(field: &Field) -> Option<Target> {
-    let body = field.object(&["resourceId", "create"])?;
+    let body = field.object(&["resourceId", "service", "create"])?;
     let resource_id = body.require("resourceId").and_then(|f| read_arm_id(&f));
+    let service = body.get("service").and_then(|f| f.text(64)).map(str::to_owned);
     let create = body.get("create").and_then(|f| read_target_create(&f));
-    Some(Target { resource_id: resource_id?, create })
+    Some(Target { resource_id: resource_id?, service, create })
 }
 
 fn read_target_create(field: &Field) -> Option<TargetCreate> {

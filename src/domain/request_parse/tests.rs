@@ -29,6 +29,7 @@ fn complete() -> Value {
         "kind": "provision",
         "target": {
             "resourceId": id("Microsoft.Storage/storageAccounts", "st1"),
+            "service": "storage-account",
             "create": {
                 "location": "UK South", "sku": "Standard_ZRS", "kind": "StorageV2", "tags": { "a": "b" },
                 "properties": { "accessTier": "Hot" },
@@ -104,6 +105,8 @@ fn wrong_values() -> Vec<(&'static str, Value, &'static str)> {
         ("/target/resourceId", json!(format!("{GROUP}/Microsoft.Storage/storageAccounts/st1?x=1")), "invalid-value"),
         ("/target/resourceId", json!(format!("{GROUP}/Microsoft.Storage/storageAccounts/..")), "invalid-value"),
         ("/target/resourceId", json!(format!("/{}", "x".repeat(2048))), "too-long"),
+        ("/target/service", json!(7), "wrong-type"),
+        ("/target/service", json!("x".repeat(65)), "too-long"),
         ("/target/create", json!(true), "wrong-type"),
         ("/target/create/location", json!("uk-south"), "invalid-value"),
         ("/target/create/location", json!(""), "invalid-value"),

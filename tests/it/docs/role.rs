@@ -74,7 +74,13 @@ fn of_services() -> BTreeSet<String> {
             types.insert(format!("{}/{kind}", service.arm_type));
         }
     }
-    types.iter().flat_map(|t| [format!("{t}/read"), format!("{t}/write")]).collect()
+    let mut actions: BTreeSet<String> =
+        types.iter().flat_map(|t| [format!("{t}/read"), format!("{t}/write")]).collect();
+    // What has to be empty is looked into, and nothing there is written.
+    for service in ALL.iter() {
+        actions.extend(service.empty_of.iter().map(|below| format!("{}/{below}/read", service.arm_type)));
+    }
+    actions
 }
 
 /// Everything that the role has to hold.
@@ -213,7 +219,9 @@ fn the_page_of_permissions_is_the_catalogue() {
         } else {
             d.vault_role.name.to_string()
         };
-        [format!("`{}`", d.slug), format!("`{}/read`, `{}/write`", d.arm_type, d.arm_type), roles]
+        let below = d.empty_of.iter().map(|kind| format!(", `{}/{kind}/read`", d.arm_type));
+        let actions = format!("`{0}/read`, `{0}/write`{1}", d.arm_type, below.collect::<String>());
+        [format!("`{}`", d.slug), actions, roles]
     };
     let head = ["service", "the worker's actions", "its identity's role on the vault; on a Managed HSM"];
     hold("docs/azure-permissions.md", "services", &table(head, ALL.iter().map(row)));

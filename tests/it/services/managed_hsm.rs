@@ -9,8 +9,7 @@ use cmk::services::{HSM_CRYPTO_USER, find};
 use cmk::store::Job;
 use serde_json::{Value, json};
 
-use super::{Cell, Place, cut_off_in};
-use crate::docs::role::OUTSIDER;
+use super::{Cell, OUTSIDER, Place, cut_off_in};
 
 const CELL: Cell =
     Cell { creating: false, identity: IdentityKind::UserAssigned, version: KeyVersion::Latest, hsm: true };

@@ -7,6 +7,7 @@ use cmk::services::rules::{self, identity_word};
 use cmk::services::{ALL, ServiceDescriptor};
 use serde_json::{Value, json};
 
+use super::targets;
 use crate::support::world::parse;
 
 const GROUP: &str = "/subscriptions/22222222-2222-4222-8222-222222222222/resourceGroups/rg/providers";
@@ -42,7 +43,7 @@ fn request(d: &ServiceDescriptor, choice: Choice) -> Value {
     let (namespace, types) = d.arm_type.split_once('/').expect("a namespace and a type");
     let path: Vec<String> = types.split('/').map(|t| format!("{t}/svctarget1")).collect();
     let mut body = json!({
-        "target": { "resourceId": format!("{GROUP}/{namespace}/{}", path.join("/")) },
+        "target": { "resourceId": format!("{GROUP}/{namespace}/{}", path.join("/")), "service": d.slug },
         "keyStore": { "resourceId": format!("{GROUP}/Microsoft.KeyVault/vaults/kv1") },
         "key": {
             "type": choice.key_type.as_str(),
@@ -54,7 +55,8 @@ fn request(d: &ServiceDescriptor, choice: Choice) -> Value {
         body["key"]["size"] = json!(choice.size);
     }
     if choice.creating {
-        body["target"]["create"] = json!({ "location": "uksouth" });
+        let properties = targets().remove(&d.slug).unwrap_or_default().create_properties;
+        body["target"]["create"] = json!({ "location": "uksouth", "properties": properties });
     }
     if choice.identity == IdentityKind::UserAssigned {
         body["identity"]["resourceId"] = json!(format!("{GROUP}/Microsoft.ManagedIdentity/userAssignedIdentities/id1"));
@@ -97,6 +99,40 @@ fn every_combination_is_allowed_or_names_each_rule_that_it_breaks() {
     }
     println!("{allowed} combinations allowed, {refused} refused");
     assert!(allowed > 100 && refused > allowed);
+}
+
+#[test]
+fn the_service_is_named_where_the_type_has_several_and_has_to_be_one_of_them() {
+    let told = |resource_type: &str, service: Option<&str>| {
+        let mut body = json!({
+            "target": { "resourceId": format!("{GROUP}/{resource_type}/svctarget1") },
+            "keyStore": { "resourceId": format!("{GROUP}/Microsoft.KeyVault/vaults/kv1") },
+        });
+        if let Some(service) = service {
+            body["target"]["service"] = json!(service);
+        }
+        let (found, faults) = rules::check(&parse(&body));
+        let faults = faults.into_iter().filter(|f| f.pointer.starts_with("/target/"));
+        (found.map(|d| d.slug.as_str()), faults.map(|f| (f.pointer, f.code, f.detail)).collect::<Vec<_>>())
+    };
+    let fault = |service, code| {
+        let (found, faults) = told("Microsoft.Databricks/workspaces", service);
+        assert_eq!((found, faults.len()), (None, 1), "{faults:?}");
+        assert_eq!((faults[0].0.as_str(), faults[0].1.as_str()), ("/target/service", code));
+        for d in ALL.iter().filter(|d| d.arm_type == "Microsoft.Databricks/workspaces") {
+            assert!(faults[0].2.contains(&d.slug), "every candidate is named: {faults:?}");
+        }
+    };
+    fault(None, "required");
+    fault(Some("storage-account"), "not-allowed");
+    fault(Some("nothing"), "invalid-value");
+    assert_eq!(told("Microsoft.Databricks/workspaces", Some("databricks-dbfs-root")).0, Some("databricks-dbfs-root"));
+    assert_eq!(told("Microsoft.Storage/storageAccounts", None), (Some("storage-account"), vec![]));
+    assert_eq!(told("Microsoft.Storage/storageAccounts", Some("storage-account")).1, vec![]);
+    let (found, faults) = told("Microsoft.Storage/storageAccounts", Some("data-factory"));
+    assert_eq!((found, faults[0].0.as_str()), (None, "/target/service"));
+    let (found, faults) = told("Microsoft.Nothing/things", Some("storage-account"));
+    assert_eq!((found, faults[0].0.as_str()), (None, "/target/resourceId"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::http::{Failure, Outcome, Reply, segments};
 use crate::policy::Subject;
 use crate::rbac::check;
 
-/// What a caller needs: the call is a POST that reads. UNVERIFIED: the action's name.
+/// What a caller needs: the call is a POST that reads.
 const ACTION: &str = "Microsoft.PolicyInsights/checkPolicyRestrictions/read";
 
 const BODY: &[Member] = &[

@@ -179,7 +179,8 @@ fn put(asked: &Asked<'_>, scope: &str, name: &str) -> Outcome {
                 ),
             ));
         }
-        if w.assignments.len() >= asked.shared.tuning().role_assignment_limit {
+        let here = w.assignments.values().filter(|a| asked.holds(&a.scope)).count();
+        if here >= asked.shared.tuning().role_assignment_limit {
             return Err(Failure::new(
                 400,
                 "RoleAssignmentLimitExceeded",

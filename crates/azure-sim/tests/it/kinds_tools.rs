@@ -271,3 +271,28 @@ async fn a_search_service_has_a_policy_switch_on_arm_and_no_key() {
     assert_eq!(read["properties"]["encryptionWithCmk"]["enforcement"], "Disabled");
     lab.arm("PATCH", &id, Some(switch("Maybe"))).await.refused(400, "InvalidRequestContent");
 }
+
+#[tokio::test]
+async fn a_search_service_takes_a_key_for_everything_by_a_later_version() {
+    let lab = Lab::start().await;
+    let kid = lab.ground_with_key().await;
+    let id = lab.resource_id(SEARCH, "search1");
+    let plain = json!({ "location": "uksouth", "sku": { "name": "basic" }, "identity": lab.user_identity() });
+    done(&lab, &lab.arm("PUT", &id, Some(plain)).await.expect(201)).await;
+    let later = format!("{id}?api-version=2026-03-01-preview");
+    let version = kid.rsplit('/').next().expect("a version");
+    let vault = format!("https://kv1.{}", lab.sim.vault_suffix());
+    let key = json!({ "properties": { "encryptionWithCmk": { "serviceLevelEncryptionKey": {
+        "keyVaultUri": vault, "keyVaultKeyName": "k1", "keyVaultKeyVersion": version,
+        "identity": {
+            "@odata.type": "#Microsoft.Azure.Search.DataUserAssignedIdentity", "userAssignedIdentity": lab.identity_id(),
+        },
+    } } } });
+    lab.set_key("k1", false).await;
+    let refused = lab.arm("PATCH", &later, Some(key.clone())).await;
+    assert_eq!(refused.status / 100, 4, "{}", refused.body);
+    lab.set_key("k1", true).await;
+    lab.arm("PATCH", &later, Some(key)).await.expect(200);
+    let read = lab.arm("GET", &later, None).await.expect(200).body;
+    assert_eq!(read["properties"]["encryptionWithCmk"]["serviceLevelEncryptionKey"]["keyVaultKeyName"], "k1");
+}

@@ -3,15 +3,17 @@
 use azure_sim::Options;
 use serde_json::{Value, json};
 
-use crate::client::{Lab, options};
+use crate::client::{ADMINISTRATOR, ENCRYPTION_USER, Lab, options};
 
 const SECOND: &str = "22222222-2222-4222-8222-22222222222A";
 const FOREIGN: &str = "99999999-9999-4999-8999-999999999999";
 
 async fn lab() -> Lab {
-    let options =
-        Options { more_subscriptions: vec![SECOND.into()], foreign_subscriptions: vec![FOREIGN.into()], ..options() };
-    Lab::with(options).await
+    Lab::with(several(options())).await
+}
+
+fn several(options: Options) -> Options {
+    Options { more_subscriptions: vec![SECOND.into()], foreign_subscriptions: vec![FOREIGN.into()], ..options }
 }
 
 fn second(lab: &Lab, id: &str) -> String {
@@ -74,4 +76,20 @@ async fn a_vault_can_trust_another_tenant() {
     assert!(lab.sim.set_vault_tenant("KV1", FOREIGN) && !lab.sim.set_vault_tenant("kv2", FOREIGN));
     let vault = lab.arm("GET", &lab.vault_id("kv1"), None).await.expect(200);
     assert_eq!(vault.body["properties"]["tenantId"], FOREIGN);
+}
+
+#[tokio::test]
+async fn each_subscription_has_a_limit_on_role_assignments_of_its_own() {
+    // The operator's own is the first in each.
+    let lab = Lab::with(several(Options { role_assignment_limit: 2, ..options() })).await;
+    let groups = [lab.group(), second(&lab, &lab.group())];
+    for (n, group) in (1..).step_by(2).zip(&groups) {
+        let grant = async |n, role: &str| {
+            let (path, body) = (lab.grant_path(group, n), lab.grant_body(role, "66666666-6666-4666-8666-666666666666"));
+            lab.arm("PUT", &path, Some(body)).await
+        };
+        lab.arm("PUT", group, Some(json!({ "location": "uksouth" }))).await.expect(201);
+        grant(n, ENCRYPTION_USER).await.expect(201);
+        grant(n + 1, ADMINISTRATOR).await.refused(400, "RoleAssignmentLimitExceeded");
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Change<'a> {
     /// The body as it was sent, read-only members and all.
     pub sent: &'a Value,
     pub partial: bool,
+    /// The api-version of the request.
+    pub version: &'a str,
     pub now: time::OffsetDateTime,
     /// Whether other identities are wanted than the resource has.
     pub other_identities: bool,
@@ -38,6 +40,16 @@ impl Change<'_> {
     /// Whether the body says anything there.
     pub fn says(&self, at: &str) -> bool {
         pointer::sent(self.sent, at)
+    }
+
+    /// Refuses what came into the type with a later version than the request's.
+    pub fn since(&self, at: &str, version: &str) -> Result<(), Failure> {
+        if self.version.get(..10).is_some_and(|date| date >= version) || !self.says(at) {
+            return Ok(());
+        }
+        let name = at.rsplit('/').next().unwrap_or_default();
+        let why = format!("Could not find member '{name}' on object of type '{}'.", self.kind.name);
+        Err(Failure::new(400, "InvalidRequestContent", format!("The request content was invalid: {why}")))
     }
 
     /// Whether the write puts the value there, be it the one that is there already.
@@ -168,8 +180,18 @@ fn draft(asked: &Asked<'_>, w: &mut World, target: &Target) -> Result<Draft, Fai
     let other_identities = wanted.as_ref().is_some_and(|wanted| {
         have.as_ref().is_none_or(|h| h.identity.user != wanted.user || h.identity.system.is_some() != wanted.system)
     });
-    let mut change =
-        Change { world: w, kind, have: have.as_ref(), sent: &sent, partial, now, other_identities, next: &mut next };
+    let version = asked.call.param("api-version").unwrap_or_default();
+    let mut change = Change {
+        world: w,
+        kind,
+        have: have.as_ref(),
+        sent: &sent,
+        partial,
+        version,
+        now,
+        other_identities,
+        next: &mut next,
+    };
     (kind.guard)(&mut change).map_err(|f| errors::shaped(kind, asked.call, f))?;
     body::unchanged(kind, have.as_ref(), &next).map_err(|f| errors::shaped(kind, asked.call, f))?;
     let new = have.is_none();

@@ -39,6 +39,16 @@ pub(crate) fn databricks(change: &mut Change<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Signing in by Entra ID came with 2025-01-15-preview; before it, a gateway has a password.
+pub(crate) fn hadoop(change: &mut Change<'_>) -> Result<(), Failure> {
+    change.since("/properties/clusterDefinition/configurations/gateway/restAuthEntraUsers", "2025-01-15")
+}
+
+/// The key of the whole service came with 2026-03-01-preview.
+pub(crate) fn search(change: &mut Change<'_>) -> Result<(), Failure> {
+    change.since("/properties/encryptionWithCmk/serviceLevelEncryptionKey", "2026-03-01")
+}
+
 /// What names a disk encryption set names one that is there.
 pub(crate) fn encryption_set(change: &mut Change<'_>) -> Result<(), Failure> {
     for at in ["/properties/diskEncryptionSetID", "/properties/encryption/diskEncryptionSetId"] {

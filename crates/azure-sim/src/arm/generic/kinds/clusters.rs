@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::arm::generic::hooks;
 use crate::arm::generic::kind::{Answers, Follow, Identities, Kind, Naming};
 use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, On, Version, When};
 use crate::entra::first_party;
@@ -75,6 +76,7 @@ pub(super) const KINDS: &[Kind] = &[
         patch: Some(DONE),
         patch_ignores: &["/properties", "/identity"],
         identities: Identities::SPACED,
+        guard: hooks::hadoop,
         cmk: &[Cmk {
             follows: Follows::Never,
             comes_from: HADOOP,

@@ -1,6 +1,7 @@
 //! Learning, search, automation, testing, tools. Name rules and the codes of refusals are UNVERIFIED where nothing else is
 //! said.
 
+use crate::arm::generic::hooks;
 use crate::arm::generic::kind::{Answers, Follow, Identities, Kind, Naming, States};
 use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, On, Version, When};
 
@@ -16,6 +17,8 @@ const WORKSPACE_URL: &str = "/properties/encryption/keyVaultProperties/keyIdenti
 const VAULT_URI: &str = "/properties/keyVaultProperties/keyVaultUri";
 const KEY_NAME: &str = "/properties/keyVaultProperties/keyName";
 const KEY_VERSION: &str = "/properties/keyVaultProperties/keyVersion";
+
+const SEARCH_KEY: &str = "/properties/encryptionWithCmk/serviceLevelEncryptionKey/keyVaultKeyName";
 
 pub(super) const KINDS: &[Kind] = &[
     // Whether a scope's key can be versionless and is followed is UNVERIFIED, and so are the way back
@@ -57,7 +60,9 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         ..Kind::tracked("Microsoft.MachineLearningServices/workspaces", "2019-11-01")
     },
-    // ARM has a policy switch only; the keys are named in the data plane, which is not played.
+    // Stable versions have a policy switch only; the key of the whole service came with 2026-03-01-preview. Which sizes it
+    // takes, whether it is followed and whether it can be given up again are UNVERIFIED. Keys of single objects are named in
+    // the data plane, which is not played.
     Kind {
         naming: Naming::of(2, 60, "-").lower().global(),
         patch: Some(Answers { new: 200, existing: 200, follow: Follow::Done }),
@@ -70,6 +75,20 @@ pub(super) const KINDS: &[Kind] = &[
             ..crate::arm::generic::kind::PROVISIONING
         },
         identities: Identities::SPACED,
+        cmk: &[Cmk {
+            follows: Follows::Never,
+            ..Cmk::new(
+                On::Present(SEARCH_KEY),
+                KeyAt::Split {
+                    vault: "/properties/encryptionWithCmk/serviceLevelEncryptionKey/keyVaultUri",
+                    name: SEARCH_KEY,
+                    version: "/properties/encryptionWithCmk/serviceLevelEncryptionKey/keyVaultKeyVersion",
+                },
+                Looks::ArmId("/properties/encryptionWithCmk/serviceLevelEncryptionKey/identity/userAssignedIdentity"),
+            )
+        }],
+        guard: hooks::search,
+        whole: &["/properties/encryptionWithCmk/serviceLevelEncryptionKey/identity"],
         ..Kind::tracked("Microsoft.Search/searchServices", "2015-08-19")
     },
     // The version in use stays until the account is updated.
