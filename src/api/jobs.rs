@@ -4,6 +4,7 @@
 //! (`job_actions`) and what happened to it (`events`).
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -78,9 +79,9 @@ pub(super) async fn create_job(
     // Asked for first: a repeat is answered from memory only where nobody waits.
     let wait = api.grant_wait(&headers);
     if let (Some(key), None) = (&key, &wait)
-        && let Some(job) = api.replays.find(key)
+        && let Some(first) = api.replays.find(key)
     {
-        return Ok(accepted(&api, &job, None, true));
+        return Ok(first.response(true));
     }
     let Intake { request, descriptor, plan } = intake::read(&body)?;
     let new = NewJob {
@@ -96,48 +97,67 @@ pub(super) async fn create_job(
         Accepted::New(job) => {
             tracing::info!(job.id = %job.id, service = descriptor.slug, "job accepted");
             api.news.announce(job.id, true);
-            if let Some(key) = &key {
-                api.replays.remember(key, (*job).clone());
-            }
             (*job, false)
         }
-        Accepted::Replayed(job) => {
-            if let Some(key) = &key {
-                api.replays.remember(key, (*job).clone().as_accepted());
-            }
-            (*job, true)
-        }
+        Accepted::Replayed(job) => (*job, true),
         Accepted::KeyReused => return Err(Problem::new(Code::IdempotencyKeyReused)),
         Accepted::TargetBusy(running) => return Err(target_busy(running)),
     };
-    let (job, applied) = match wait {
-        Some(wait) => {
-            in_flight.release();
-            wait_for_end(&api, wait, job).await
-        }
-        // The first answer again, whatever has become of the job since.
-        None if replayed => (job.as_accepted(), None),
-        None => (job, None),
+    let first = match replayed {
+        true => FirstAnswer::of(&job.clone().as_accepted())?,
+        false => FirstAnswer::of(&job)?,
     };
-    Ok(accepted(&api, &job, applied, replayed))
+    if let Some(key) = &key {
+        api.replays.remember(key, first.clone());
+    }
+    let Some(wait) = wait else { return Ok(first.response(replayed)) };
+    in_flight.release();
+    let (job, seconds) = wait_for_end(&api, wait, job).await;
+    let mut response = api.job_response(&job, if job.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED });
+    name_accepted(response.headers_mut(), job.id, replayed);
+    prefer_applied(response.headers_mut(), seconds);
+    Ok(response)
 }
 
-/// The answer of an accepting call. An ended job is answered with 200 only to those who waited for it: a repeated call gets
-/// the first answer again.
-fn accepted(api: &Api, job: &Job, applied: Option<u64>, replayed: bool) -> Response {
-    let status = if job.state.is_final() && applied.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = api.job_response(job, status);
-    let headers = response.headers_mut();
-    if let Ok(path) = HeaderValue::from_str(&job_path(job.id)) {
+/// The headers of an accepting call.
+fn name_accepted(headers: &mut HeaderMap, id: JobId, replayed: bool) {
+    if let Ok(path) = HeaderValue::from_str(&job_path(id)) {
         headers.insert(header::LOCATION, path);
-    }
-    if let Some(seconds) = applied {
-        prefer_applied(headers, seconds);
     }
     if replayed {
         headers.insert(HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
     }
-    response
+}
+
+/// What an accepting call answers those who do not wait, whatever has become of the job since: written out once, for it
+/// stays the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FirstAnswer {
+    job: JobId,
+    body: Bytes,
+}
+
+impl FirstAnswer {
+    /// The answer for a job as it was accepted.
+    pub(super) fn of(job: &Job) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(&JobView::from(job)).map_err(|_| Problem::new(Code::Internal))?;
+        Ok(Self { job: job.id, body: body.into() })
+    }
+
+    /// How many bytes it has.
+    pub(super) const fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    fn response(&self, replayed: bool) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        let mut response = (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, json)], self.body.clone()).into_response();
+        let headers = response.headers_mut();
+        // The job was due when it was accepted, so that looking is worth while from now on.
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        name_accepted(headers, self.job, replayed);
+        response
+    }
 }
 
 /// The problem of a target that is busy with a job.
@@ -148,16 +168,16 @@ pub(super) fn target_busy(running: JobId) -> Problem {
 }
 
 /// The job at the end of the wait. It is stored: whatever goes wrong with the waiting, the caller learns its id.
-async fn wait_for_end(api: &Api, wait: Wait, job: Job) -> (Job, Option<u64>) {
+async fn wait_for_end(api: &Api, wait: Wait, job: Job) -> (Job, u64) {
     let seconds = wait.seconds();
     if !job.state.is_final() {
         let id = job.id;
         api.wait(wait, id, |mark| mark.state.is_final()).await;
         if let Ok(Some(moved)) = api.store.get_job(id).await {
-            return (moved, Some(seconds));
+            return (moved, seconds);
         }
     }
-    (job, Some(seconds))
+    (job, seconds)
 }
 
 /// List jobs

@@ -8,10 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::{IdempotencyKey, Job};
+use super::jobs::FirstAnswer;
+use crate::store::IdempotencyKey;
 
-/// How many answers are remembered: some megabytes.
+/// How many answers are remembered.
 const MOST: usize = 1024;
+
+/// How many bytes they may have together. Most have some kilobytes, but a request may be long.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// For how long. Far below the 30 days after which a key is free again.
 const KEPT: Duration = Duration::from_secs(600);
@@ -30,29 +34,33 @@ impl std::fmt::Debug for Replays {
 
 #[derive(Default)]
 struct Kept {
-    jobs: HashMap<Name, ([u8; 32], Instant, Arc<Job>)>,
+    answers: HashMap<Name, ([u8; 32], Instant, FirstAnswer)>,
     order: VecDeque<Name>,
+    bytes: usize,
 }
 
 impl Replays {
-    /// The job that this key and body brought, as it was accepted.
-    pub(super) fn find(&self, key: &IdempotencyKey<'_>) -> Option<Arc<Job>> {
+    /// The first answer to this key and body.
+    pub(super) fn find(&self, key: &IdempotencyKey<'_>) -> Option<FirstAnswer> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (hash, since, job) = kept.jobs.get(&name(key))?;
-        (*hash == key.request_hash && since.elapsed() < KEPT).then(|| Arc::clone(job))
+        let (hash, since, answer) = kept.answers.get(&name(key))?;
+        (*hash == key.request_hash && since.elapsed() < KEPT).then(|| answer.clone())
     }
 
-    /// Remembers a job as it was accepted; the oldest one makes room.
-    pub(super) fn remember(&self, key: &IdempotencyKey<'_>, job: Job) {
+    /// Remembers a first answer; the oldest one makes room.
+    pub(super) fn remember(&self, key: &IdempotencyKey<'_>, answer: FirstAnswer) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = name(key);
-        if kept.jobs.insert(name.clone(), (key.request_hash, Instant::now(), Arc::new(job))).is_none() {
-            kept.order.push_back(name);
+        kept.bytes += answer.size();
+        match kept.answers.insert(name.clone(), (key.request_hash, Instant::now(), answer)) {
+            Some((_, _, before)) => kept.bytes -= before.size(),
+            None => kept.order.push_back(name),
         }
-        if kept.order.len() > MOST
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.jobs.remove(&oldest);
+        while kept.order.len() > MOST || kept.bytes > MOST_BYTES {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            if let Some((_, _, gone)) = kept.answers.remove(&oldest) {
+                kept.bytes -= gone.size();
+            }
         }
     }
 }
@@ -72,16 +80,30 @@ mod tests {
 
     #[test]
     fn the_same_key_and_body_are_known_and_the_oldest_is_forgotten() {
-        let (replays, job) = (Replays::default(), examples::job_in(crate::domain::job::JobState::Queued));
-        replays.remember(&key("k", 1), job.clone());
-        assert_eq!(replays.find(&key("k", 1)).as_deref(), Some(&job));
+        let job = examples::job_in(crate::domain::job::JobState::Queued);
+        let (replays, answer) = (Replays::default(), FirstAnswer::of(&job).expect("JSON"));
+        replays.remember(&key("k", 1), answer.clone());
+        assert_eq!(replays.find(&key("k", 1)), Some(answer.clone()));
         assert_eq!(replays.find(&key("k", 2)), None, "another body");
         assert_eq!(replays.find(&IdempotencyKey { caller: "d", ..key("k", 1) }), None, "another caller");
         for n in 0..MOST {
-            replays.remember(&key(&n.to_string(), 1), job.clone());
+            replays.remember(&key(&n.to_string(), 1), answer.clone());
         }
         assert_eq!(replays.find(&key("k", 1)), None);
         assert!(replays.find(&key("0", 1)).is_some());
-        assert_eq!(replays.0.lock().expect("nobody panicked").jobs.len(), MOST);
+        let kept = replays.0.lock().expect("nobody panicked");
+        assert_eq!((kept.answers.len(), kept.bytes), (MOST, MOST * answer.size()));
+    }
+
+    #[test]
+    fn long_answers_are_remembered_as_long_as_they_fit_together() {
+        let mut job = examples::job_in(crate::domain::job::JobState::Queued);
+        job.requested_by = "x".repeat(1024 * 1024);
+        let (replays, answer) = (Replays::default(), FirstAnswer::of(&job).expect("JSON"));
+        for n in 0..10 {
+            replays.remember(&key(&n.to_string(), 1), answer.clone());
+        }
+        let found = |n: u8| replays.find(&key(&n.to_string(), 1)).is_some();
+        assert_eq!([0, 1, 2, 3, 9].map(found), [false, false, false, true, true]);
     }
 }

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use azure_sim::{Action, Rule, faults};
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::support::database::TestDatabase;
 use crate::support::process::{Program, eventually};
@@ -17,7 +17,10 @@ use crate::support::world::migrate;
 /// The everyday run.
 const SECONDS: u64 = 15;
 
-/// How many requests are unfinished at most: the load that is kept up.
+/// Between two requests.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How many requests are unfinished at most, where jobs take longer than that.
 const UNFINISHED: usize = 8;
 
 /// Between two looks at the memory.
@@ -53,7 +56,10 @@ fn resident(program: &Program) -> Option<(f64, f64)> {
     Some((mib("RssAnon:")? + mib("RssShmem:")?, mib("RssFile:")?))
 }
 
-/// The slope of the line through points (hours, MiB) after the first quarter, in which caches fill.
+/// Hours and MiB.
+type Points = Vec<(f64, f64)>;
+
+/// The slope of the line through points after the first quarter, in which caches fill.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let points = &points[points.len() / 4..];
     let n = points.len().max(1) as f64;
@@ -74,12 +80,14 @@ async fn mixed_jobs_among_faults_end_and_memory_does_not_grow() {
     let rules: Vec<String> =
         faults().into_iter().map(|rule| service.sim.faults().add(rule).expect("there is room")).collect();
     let processes = [("API", &api), ("worker", &workers[0]), ("worker", &workers[1])];
-    let mut sizes: [(Vec<(f64, f64)>, Vec<(f64, f64)>); 3] = Default::default();
+    let mut sizes: [(Points, Points); 3] = Default::default();
     let (began, mut looked) = (Instant::now(), None::<Instant>);
     let mut unfinished: Vec<String> = Vec::new();
-    let mut looks = interval(Duration::from_millis(100));
+    let (mut requests, mut looks) = (interval(EVERY), interval(Duration::from_millis(500)));
+    requests.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut ended, mut minute) = (0u64, Duration::from_secs(60));
     while began.elapsed() < Duration::from_secs(seconds) {
+        requests.tick().await;
         if let Posted::Accepted(id) = service.post(&base, service.number()).await {
             unfinished.push(id);
         }
