@@ -196,7 +196,7 @@ impl Worker {
                         last_housekeeping = Some(Instant::now());
                     }
                     if !more_is_due && turns.len() < concurrency {
-                        pause = self.pause_until_due().await.min(pause);
+                        pause = self.pause_until_due().await.min(pause).min(self.pause_until_whole_look());
                     }
                 }
                 Err(error) => warn!(error = %error, "looking for work failed; will look again"),
@@ -308,6 +308,11 @@ impl Worker {
             Ok(keys) => debug!(keys, "expired idempotency keys removed"),
             Err(error) => warn!(error = %error, "expired idempotency keys could not be removed"),
         }
+    }
+
+    /// The time until leases are looked at again, at least ten milliseconds.
+    fn pause_until_whole_look(&self) -> Duration {
+        self.store.until_whole_look().max(Duration::from_millis(10))
     }
 
     /// The time until the next job is due, at least ten milliseconds.

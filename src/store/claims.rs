@@ -4,13 +4,14 @@
 //! a run achieved (`progress`), which demands the fence given out here.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::FromRow;
 use sqlx::postgres::types::PgInterval;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::front::{Found, Look};
 use super::rows::ClaimedRow;
 use super::{ClaimedJob, EventKind, Store, StoreError};
 use crate::domain::ids::JobId;
@@ -29,6 +30,7 @@ pub struct Claim {
 #[derive(FromRow)]
 struct ClaimRow {
     taken_over: bool,
+    since: OffsetDateTime,
     now: OffsetDateTime,
     #[sqlx(flatten)]
     job: ClaimedRow,
@@ -44,18 +46,41 @@ pub struct HeldLease {
 }
 
 impl Store {
-    /// Claims up to `limit` jobs that are due or whose lease has ended, longest due first, in one statement.
+    /// Claims up to `limit` jobs that are due or whose lease has ended, longest due first, in one statement. Leases that
+    /// have ended, and what was stored as due earlier than others that were claimed, are found within a second or so (see
+    /// `front`); with a clock that is set by hand, always.
     pub async fn claim_due_jobs(&self, worker: &str, limit: u16, lease: Duration) -> Result<Vec<Claim>, StoreError> {
-        let rows: Vec<ClaimRow> = sqlx::query_as(
+        let began = Instant::now();
+        let look = if self.now().is_some() { Look::Whole } else { self.front.next(began) };
+        let rows = self.claim_from(look.begin(), worker, limit, lease).await?;
+        let due = |row: &&ClaimRow| !row.taken_over;
+        let many = rows.len() >= usize::from(limit);
+        let found =
+            rows.iter().find(due).map(|first| Found { now: first.now, oldest_of_many: many.then_some(first.since) });
+        self.front.note(look, began, Instant::now(), found);
+        rows.into_iter()
+            .map(|row| Ok(Claim { taken_over: row.taken_over, at: row.now, job: row.job.into_job()? }))
+            .collect()
+    }
+
+    async fn claim_from(
+        &self,
+        begin: Option<OffsetDateTime>,
+        worker: &str,
+        limit: u16,
+        lease: Duration,
+    ) -> Result<Vec<ClaimRow>, StoreError> {
+        Ok(sqlx::query_as(
             "with t as (select coalesce($1::timestamptz, now()) as now),
              due as (
                  select job_id, run_after as since, false as taken_over from job_runs, t
                  where state in ('queued', 'waiting') and run_after <= t.now
+                   and run_after >= coalesce($6::timestamptz, '-infinity')
                  order by run_after, job_id limit $2 for update of job_runs skip locked
              ),
              lapsed as (
                  select job_id, lease_until as since, true as taken_over from job_runs, t
-                 where state = 'running' and lease_until < t.now
+                 where $6::timestamptz is null and state = 'running' and lease_until < t.now
                  order by lease_until limit $2 for update of job_runs skip locked
              ),
              chosen as (select * from due union all select * from lapsed order by since limit $2),
@@ -70,7 +95,7 @@ impl Store {
                  insert into job_events (job_id, seq, at, kind)
                  select job_id, event_seq, now, $5 from r where taken_over
              )
-             select r.taken_over, r.now, r.job_id, r.claim_no, r.cancel_requested_at, r.facts, r.steps,
+             select r.taken_over, r.since, r.now, r.job_id, r.claim_no, r.cancel_requested_at, r.facts, r.steps,
                     j.target, j.traceparent, j.plan
              from r join jobs j on j.id = r.job_id order by r.since, r.job_id",
         )
@@ -79,11 +104,9 @@ impl Store {
         .bind(worker)
         .bind(interval(lease))
         .bind(EventKind::JobTakenOver.as_str())
+        .bind(begin)
         .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|row| Ok(Claim { taken_over: row.taken_over, at: row.now, job: row.job.into_job()? }))
-            .collect()
+        .await?)
     }
 
     /// Renews leases. Returns those still held, each with whether its job is to be cancelled; one that is missing is lost.

@@ -9,6 +9,7 @@ mod acceptor;
 mod claims;
 mod control;
 mod events;
+mod front;
 mod health;
 mod pool;
 mod progress;
@@ -18,6 +19,7 @@ mod rows;
 
 pub mod notify;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -87,6 +89,7 @@ impl From<sqlx::Error> for StoreError {
 pub struct Store {
     pool: pool::Pool,
     clock: Clock,
+    front: Arc<front::Front>,
 }
 
 impl Store {
@@ -112,12 +115,13 @@ impl Store {
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1));
-        Ok(Self { pool: pool::Pool::open(options, max_connections.saturating_sub(1).max(1)), clock })
+        let pool = pool::Pool::open(options, max_connections.saturating_sub(1).max(1));
+        Ok(Self { pool, clock, front: Arc::default() })
     }
 
     /// A store over an existing pool.
     pub fn new(pool: PgPool, clock: Clock) -> Self {
-        Self { pool: pool::Pool::over(pool), clock }
+        Self { pool: pool::Pool::over(pool), clock, front: Arc::default() }
     }
 
     /// Applies the migrations that are missing.

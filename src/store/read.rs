@@ -2,6 +2,8 @@
 //!
 //! What belongs here: filters and keyset pages. What does not: anything that changes a row.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use sqlx::{Postgres, QueryBuilder};
 use time::OffsetDateTime;
@@ -132,16 +134,25 @@ impl Store {
         Ok(sqlx::query_as("select state, count(*) from job_runs group by state").fetch_all(&self.pool).await?)
     }
 
-    /// When the next job is due, if any waits: what an idle worker sleeps until.
+    /// When the next job is due, if any waits: what an idle worker sleeps until, or until [`Self::until_whole_look`]. With a
+    /// clock that is set by hand the end of a lease counts too.
     pub async fn next_due(&self) -> Result<Option<OffsetDateTime>, StoreError> {
+        let begin = if self.now().is_some() { None } else { self.front.begin() };
         let due: Option<OffsetDateTime> = sqlx::query_scalar(
             "select least(
-                 (select min(run_after) from job_runs where state in ('queued', 'waiting')),
-                 (select min(lease_until) from job_runs where state = 'running'))",
+                 (select min(run_after) from job_runs
+                  where state in ('queued', 'waiting') and run_after >= coalesce($1::timestamptz, '-infinity')),
+                 (select min(lease_until) from job_runs where $1::timestamptz is null and state = 'running'))",
         )
+        .bind(begin)
         .fetch_one(&self.pool)
         .await?;
         Ok(due)
+    }
+
+    /// How long it is until a claim of this process looks at everything again: the longest that a worker sleeps.
+    pub fn until_whole_look(&self) -> Duration {
+        self.front.until_whole(Instant::now())
     }
 }
 
