@@ -196,6 +196,12 @@ impl Bucket {
         self.on_the_wire > 0
     }
 
+    /// Whether it is no other than a new one would be, where no call came for a while: what Azure told is not forgotten, and a
+    /// pause that was asked for is kept.
+    pub fn is_as_new(&self, now: Duration) -> bool {
+        !self.figures.told && !self.is_busy() && self.closed_until <= now
+    }
+
     /// Whether one more call may be on the wire: a part of what is left may, so that those who see the same count do not
     /// all take it. Where answers are slow this leaves more unspent, and that is what keeps enough calls on the wire.
     fn has_wire(&self, now: Duration) -> bool {

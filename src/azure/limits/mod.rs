@@ -44,6 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_millis(100);
 /// Buckets that are kept. At this number those without a call go that were not used for longest.
 const MOST_BUCKETS: usize = 4096;
+/// Buckets that hold nothing worth keeping go when no call came for so long: each vault has some, and most are met once.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// Between two looks for such.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Where the time comes from: the process's monotonic clock, or a test's.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ pub(super) struct Limits {
 #[derive(Debug, Default)]
 struct State {
     shares: HashMap<Key, Share>,
+    swept_at: Duration,
     waiters: u64,
 }
 
@@ -212,8 +217,14 @@ impl Limits {
 
 impl State {
     fn share(&mut self, key: &Key, now: Duration) -> &mut Share {
-        if !self.shares.contains_key(key) && self.shares.len() >= MOST_BUCKETS {
-            self.make_room();
+        if !self.shares.contains_key(key) {
+            if now.saturating_sub(self.swept_at) >= SWEEP {
+                self.swept_at = now;
+                self.shares.retain(|_, share| !share.is_forgotten(now));
+            }
+            if self.shares.len() >= MOST_BUCKETS {
+                self.make_room();
+            }
         }
         let share = self.shares.entry(key.clone()).or_insert_with(|| Share {
             bucket: Bucket::new(key.figures(), now),
@@ -242,6 +253,11 @@ impl State {
 }
 
 impl Share {
+    fn is_forgotten(&self, now: Duration) -> bool {
+        let unused = now.saturating_sub(self.used_at) >= FORGOTTEN_AFTER;
+        unused && self.queue.is_empty() && self.bucket.is_as_new(now)
+    }
+
     fn wait(&self, next: Next) -> Duration {
         match next {
             Next::Now | Next::OnAnswer => Duration::ZERO,

@@ -164,3 +164,31 @@ async fn the_number_of_buckets_is_bounded_and_those_in_use_stay() {
     in_use.answered(left(0));
     assert!(limits.admit(writes(A, 1)).await.is_err(), "what it learned was kept");
 }
+
+#[tokio::test]
+async fn vaults_that_are_not_called_any_more_are_forgotten_and_subscriptions_are_not() {
+    let clock = Clock::manual(datetime!(2026-01-01 00:00 UTC));
+    let limits = Limits::new(clock.clone());
+    let vault = |n: u32, job| {
+        let key = Key::Store(format!("https://kv{n}.vault.azure.net/"), Work::Other);
+        Ask { key, job: Uuid::from_u128(job), lane: A, looks: false }
+    };
+    tell(&limits, A, left(0)).await;
+    let asked_to_wait = Told { throttled: true, retry_after: Some(Duration::from_secs(3600)), ..Told::default() };
+    limits.admit(vault(0, 1)).await.expect("a token").answered(asked_to_wait);
+    let under_way = limits.admit(vault(1, 1)).await.expect("a token");
+    for n in 2..100 {
+        limits.admit(vault(n, 1)).await.expect("a token").answered(Told::default());
+    }
+    clock.advance(Duration::from_secs(601));
+    limits.admit(vault(200, 1)).await.expect("a token").answered(Told::default());
+    let mut kept: Vec<String> = limits.lock().shares.keys().map(|key| format!("{key:?}")).collect();
+    kept.sort();
+    let names: Vec<&str> = kept
+        .iter()
+        .map(|key| key.split("//").nth(1).map_or(key.as_str(), |s| s.split('.').next().unwrap_or(s)))
+        .collect();
+    assert_eq!(names, ["kv0", "kv1", "kv200", &kept[3]], "{kept:?}");
+    assert!(kept[3].starts_with("Subscription"));
+    under_way.answered(Told::default());
+}
