@@ -29,7 +29,8 @@ const LEASE: Duration = Duration::from_secs(10);
 /// A store on a database of its own.
 pub struct Jobs {
     store: Store,
-    database: TestDatabase,
+    /// The database.
+    pub database: TestDatabase,
 }
 
 impl Jobs {
@@ -70,7 +71,8 @@ impl Jobs {
         }
     }
 
-    async fn insert(&self, account: &str) -> JobId {
+    /// The same, of which only the id counts.
+    pub async fn insert(&self, account: &str) -> JobId {
         match self.accept(account, None).await {
             Accepted::New(job) => job.id,
             other => panic!("not accepted: {other:?}"),
@@ -103,24 +105,6 @@ impl Jobs {
     async fn takes(&self, statement: &'static str, id: JobId) -> bool {
         sqlx::query(statement).bind(id.0).execute(&self.database.pool).await.is_ok()
     }
-}
-
-/// Looks of a process begin where the last one found something; what lies before that must not be lost.
-#[tokio::test]
-async fn jobs_stored_late_and_ended_leases_are_found_by_whole_looks() {
-    let jobs = Jobs::start().await;
-    let store = Store::new(jobs.database.pool.clone(), Clock::System);
-    let claim = async || store.claim_due_jobs("w", 10, Duration::from_millis(1)).await.expect("the database answers");
-    let first = jobs.insert("first").await;
-    assert_eq!(claim().await.iter().map(|c| (c.job.id, c.taken_over)).collect::<Vec<_>>(), [(first, false)]);
-    // Due since the beginning of the year, as by a transaction that took its time.
-    let late = jobs.insert("late").await;
-    let mut found = BTreeSet::new();
-    eventually("both are claimed", async || {
-        found.extend(claim().await.iter().map(|c| (c.job.id, c.taken_over)));
-        found.is_superset(&BTreeSet::from([(first, true), (late, false)]))
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
