@@ -94,6 +94,7 @@ sources![
     "Microsoft.ManufacturingPlatform_manufacturingDataServices",
     "Microsoft.Maps_accounts",
     "Microsoft.NetApp_netAppAccounts",
+    "Microsoft.OnlineExperimentation_workspaces",
     "Microsoft.OperationalInsights_clusters",
     "Microsoft.RecoveryServices_vaults",
     "Microsoft.Resources_resourceGroups",

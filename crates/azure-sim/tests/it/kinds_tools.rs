@@ -13,6 +13,7 @@ const AUTOMATION: &str = "Microsoft.Automation/automationAccounts";
 const LOAD: &str = "Microsoft.LoadTestService/loadTests";
 const FLUID: &str = "Microsoft.FluidRelay/fluidRelayServers";
 const CENTER: &str = "Microsoft.DevCenter/devcenters";
+const EXPERIMENTS: &str = "Microsoft.OnlineExperimentation/workspaces";
 const DEVICES: &str = "Microsoft.DeviceUpdate/accounts";
 const FACTORY: &str = "Microsoft.ManufacturingPlatform/manufacturingDataServices";
 const WORKSPACE: &str = "Microsoft.Discovery/workspaces";
@@ -168,6 +169,22 @@ fn center(lab: &Lab) -> Case {
     }
 }
 
+fn experiments(lab: &Lab) -> Case {
+    let encryption = json!({ "encryption": common(lab, &lab.key_url("k1"), "UserAssignedIdentity") });
+    Case {
+        kind: EXPERIMENTS,
+        name: "experiments1",
+        plain: json!({ "location": "uksouth", "sku": { "name": "S0" }, "properties": {
+            "appConfigurationResourceId": lab.resource_id("Microsoft.AppConfiguration/configurationStores", "settings1"),
+            "logAnalyticsWorkspaceResourceId": lab.resource_id("Microsoft.OperationalInsights/workspaces", "logs1"),
+            "logsExporterStorageAccountResourceId": lab.account_id("stlogs1") } }),
+        steps: vec![("PATCH", json!({ "identity": lab.user_identity(), "properties": encryption }))],
+        shown: (COMMON_URL, json!(lab.key_url("k1"))),
+        state: SUCCEEDED,
+        back: ("PATCH", json!({ "properties": { "encryption": { "customerManagedKeyEncryption": {} } } }), None),
+    }
+}
+
 fn manufacturing(lab: &Lab, kid: &str) -> Case {
     let plain = json!({ "aadApplicationId": "55555555-5555-4555-8555-555555555555" });
     let on = json!({ "cmkProfile": { "keyUri": kid } });
@@ -209,7 +226,7 @@ async fn accounts_centers_and_data_services_take_keys() {
     let lab = Lab::start().await;
     let kid = lab.ground_with_key().await;
     let version = kid.rsplit('/').next().expect("a version");
-    for case in [automation(&lab, version), center(&lab), manufacturing(&lab, &kid)] {
+    for case in [automation(&lab, version), center(&lab), experiments(&lab), manufacturing(&lab, &kid)] {
         case.plays(&lab).await;
     }
     for case in discoveries(&lab).await {

@@ -159,6 +159,15 @@ pub(super) const KINDS: &[Kind] = &[
         cmk: &[Cmk::new(On::Present(COMMON_URL), KeyAt::Url(COMMON_URL), Looks::ArmId(COMMON_IDENTITY))],
         ..Kind::tracked("Microsoft.DevCenter/devcenters", "2022-08-01")
     },
+    // What it does with its key is UNVERIFIED: only its types are known, of previews.
+    Kind {
+        naming: Naming::of(3, 55, "-"),
+        identities: Identities::ANY,
+        defaults: &[("/properties/publicNetworkAccess", "\"Enabled\"")],
+        whole: &["/properties/encryption/customerManagedKeyEncryption"],
+        cmk: &[Cmk::new(On::Present(COMMON_URL), KeyAt::Url(COMMON_URL), Looks::ArmId(COMMON_IDENTITY))],
+        ..Kind::tracked("Microsoft.OnlineExperimentation/workspaces", "2025-05-31")
+    },
     Kind {
         naming: Naming::of(3, 24, "-"),
         identities: Identities::ANY,
