@@ -67,6 +67,7 @@ const FILES: &[(&str, &str)] = files![
     "ai-search-service",
     "bot-service",
     "hdinsight-cluster",
+    "online-experimentation-workspace",
 ];
 
 /// Every descriptor, in the catalogue's order.
