@@ -229,6 +229,14 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
     let mut identities = account.identity.clone();
     if let Some(wanted) = &mut wanted {
         let action = format!("{KIND}/write");
+        // The ARM type: "Only 1 User Assigned identity is permitted here." The code of the refusal is UNVERIFIED.
+        if wanted.user.len() > 1 {
+            return Err(Failure::new(
+                400,
+                "InvalidIdentityRequest",
+                "A storage account takes one user-assigned identity in 'identity.userAssignedIdentities'.",
+            ));
+        }
         identity_block::assignable(asked, w, wanted, &account.identity, &action, &account.id)?;
         identities.user.clone_from(&wanted.user);
         if !wanted.system {

@@ -183,6 +183,9 @@ async fn a_recovery_vault_wants_a_small_key_in_its_own_region() {
     let mut elsewhere = body.clone();
     elsewhere["location"] = "ukwest".into();
     lab.arm("PUT", &id, Some(elsewhere)).await.refused(400, "KeyVaultRegionMismatch");
+    let mut two = body.clone();
+    two["properties"]["encryption"]["kekIdentity"]["useSystemAssignedIdentity"] = true.into();
+    lab.arm("PUT", &id, Some(two)).await.refused(400, "BadRequest");
     let made = lab.arm("PUT", &id, Some(body)).await;
     assert_eq!(made.status, 201, "{}", made.body);
 }

@@ -96,6 +96,16 @@ async fn arm_refuses_wrong_requests() {
         ),
         (
             "PUT",
+            account.clone(),
+            account_with(
+                "identity",
+                json!({ "type": "UserAssigned", "userAssignedIdentities": { identity.clone(): {}, format!("{identity}x"): {} } }),
+            ),
+            400,
+            "InvalidIdentityRequest",
+        ),
+        (
+            "PUT",
             account,
             account_with(
                 "identity",

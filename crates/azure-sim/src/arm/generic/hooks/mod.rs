@@ -49,6 +49,22 @@ pub(crate) fn search(change: &mut Change<'_>) -> Result<(), Failure> {
     change.since("/properties/encryptionWithCmk/serviceLevelEncryptionKey", "2026-03-01")
 }
 
+/// A Recovery Services vault reads its key as itself or as one user-assigned identity, and says which. Code UNVERIFIED.
+pub(crate) fn guard_recovery_vault(change: &mut Change<'_>) -> Result<(), Failure> {
+    const AT: &str = "/properties/encryption/kekIdentity";
+    if pointer::get(&change.next.body, "/properties/encryption/keyVaultProperties/keyUri").is_none() {
+        return Ok(());
+    }
+    let own = pointer::get(&change.next.body, &format!("{AT}/useSystemAssignedIdentity")) == Some(&Value::Bool(true));
+    if own == pointer::text(&change.next.body, &format!("{AT}/userAssignedIdentity")).is_some() {
+        return Err(Failure::bad_request(
+            "Exactly one of 'useSystemAssignedIdentity' and 'userAssignedIdentity' names the identity for the key.",
+        )
+        .target(AT));
+    }
+    Ok(())
+}
+
 /// What names a disk encryption set names one that is there.
 pub(crate) fn encryption_set(change: &mut Change<'_>) -> Result<(), Failure> {
     for at in ["/properties/diskEncryptionSetID", "/properties/encryption/diskEncryptionSetId"] {

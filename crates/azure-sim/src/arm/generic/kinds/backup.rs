@@ -1,6 +1,7 @@
 //! Backup, transfer of disks, caches and file systems of others. Name rules and the codes of refusals are UNVERIFIED where
 //! nothing else is said.
 
+use crate::arm::generic::hooks;
 use crate::arm::generic::kind::{Answers, Follow, Identities, Kind, Naming, Removal, STATELESS};
 use crate::arm::generic::rule::{Back, Cmk, Follows, KeyAt, Looks, On, Version};
 
@@ -96,6 +97,7 @@ pub(super) const KINDS: &[Kind] = &[
         naming: Naming::of(2, 50, "-"),
         identities: Identities::SPACED,
         sticky: &["/properties/encryption"],
+        guard: hooks::guard_recovery_vault,
         cmk: &[Cmk {
             sizes: &[2048],
             same_region: true,
