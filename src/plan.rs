@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::request::{Acknowledgement, CmkRequest, IdentityKind, TargetCreate};
+use crate::domain::request::{Acknowledgement, CmkRequest, Identity, IdentityKind, TargetCreate};
+use crate::services::demands::Identities;
 use crate::services::{
     CRYPTO_OFFICER, HSM_CRYPTO_USER, IdentityOn, KEY_VAULT_ADMINISTRATOR, Known, Role, ServiceDescriptor, of_hsm,
 };
@@ -171,6 +172,8 @@ fn check_target(request: &CmkRequest, descriptor: &ServiceDescriptor) -> StepSpe
         create_in: request.target.create.as_ref().map(|c| c.location.clone()),
         store: request.key_store.resource_id.clone(),
         key_name: request.key.name.clone(),
+        identity: (descriptor.identities != Identities::Many)
+            .then(|| Identity { create: None, ..request.identity.clone() }),
     })
 }
 

@@ -6,8 +6,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ServiceDescriptor;
 use super::rules::identity_word;
+use super::{BoundIdentity, ServiceDescriptor};
 
 /// What a member of a target has to be. A member that is absent is as Azure's default has it, which fits, unless it has to be
 /// present.
@@ -48,6 +48,49 @@ impl Requirement {
                 (self.among.is_empty() || self.among.iter().any(|w| same(w, found)))
                     && !self.not.iter().any(|w| same(w, found))
             }
+        }
+    }
+}
+
+/// How many identities a resource of the type may have at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identities {
+    /// Any number, of both kinds.
+    #[default]
+    Many,
+    /// Its own, and at most one user-assigned one.
+    OneUserAssigned,
+    /// One.
+    One,
+}
+
+impl Identities {
+    /// Whether the resource has an identity that leaves no place for this one. Nothing that is there is ever taken away.
+    pub fn leave_no_place(self, holder: &Value, wanted: &BoundIdentity) -> bool {
+        let member = holder.get("identity");
+        let kind = member.and_then(|i| i.get("type")).and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        let users = member.and_then(|i| i.get("userAssignedIdentities")).and_then(Value::as_object);
+        let others = users.into_iter().flat_map(|map| map.keys()).any(|user| match wanted {
+            BoundIdentity::UserAssigned { id, .. } => !user.eq_ignore_ascii_case(id.as_str()),
+            BoundIdentity::SystemAssigned | BoundIdentity::Platform => true,
+        });
+        let own = kind.contains("systemassigned");
+        match (self, wanted) {
+            (Self::Many, _) | (_, BoundIdentity::Platform) => false,
+            (Self::OneUserAssigned, BoundIdentity::UserAssigned { .. }) => others,
+            (Self::OneUserAssigned, BoundIdentity::SystemAssigned) => false,
+            (Self::One, BoundIdentity::UserAssigned { .. }) => others || own,
+            (Self::One, BoundIdentity::SystemAssigned) => others,
+        }
+    }
+
+    /// The rule in words, as the end of a sentence that begins with the service.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Many => "takes any number of identities",
+            Self::OneUserAssigned => "takes one user-assigned identity at a time, and the target has another one",
+            Self::One => "takes one identity at a time, and the target has another one",
         }
     }
 }
@@ -157,6 +200,51 @@ mod tests {
 
     fn rule(value: Value) -> Requirement {
         serde_json::from_value(value).expect("a rule")
+    }
+
+    #[test]
+    fn an_identity_that_is_there_may_leave_no_place_for_another() {
+        use crate::domain::ids::ArmId;
+        use uuid::Uuid;
+        let id = |name: &str| {
+            ArmId::build(Uuid::nil(), "rg", "Microsoft.ManagedIdentity/userAssignedIdentities", name).expect("an id")
+        };
+        let wanted = BoundIdentity::UserAssigned { id: id("a"), client_id: None };
+        let users =
+            |names: &[&str]| -> Value { names.iter().map(|n| (id(n).as_str().to_uppercase(), json!({}))).collect() };
+        let holder = |kind: &str, names: &[&str]| json!({ "identity": { "type": kind, "userAssignedIdentities": users(names) } });
+        let none = json!({});
+        let (ours, theirs) = (holder("UserAssigned", &["a"]), holder("UserAssigned", &["b"]));
+        let own = json!({ "identity": { "type": "SystemAssigned" } });
+        let both = holder("SystemAssigned, UserAssigned", &["a"]);
+        let table = [
+            (Identities::One, &wanted, [(&none, false), (&ours, false), (&theirs, true), (&own, true), (&both, true)]),
+            (
+                Identities::One,
+                &BoundIdentity::SystemAssigned,
+                [(&none, false), (&ours, true), (&theirs, true), (&own, false), (&both, true)],
+            ),
+            (
+                Identities::OneUserAssigned,
+                &wanted,
+                [(&none, false), (&ours, false), (&theirs, true), (&own, false), (&both, false)],
+            ),
+            (
+                Identities::OneUserAssigned,
+                &BoundIdentity::SystemAssigned,
+                [(&none, false), (&ours, false), (&theirs, false), (&own, false), (&both, false)],
+            ),
+            (
+                Identities::Many,
+                &wanted,
+                [(&none, false), (&ours, false), (&theirs, false), (&own, false), (&both, false)],
+            ),
+        ];
+        for (rule, wanted, cases) in table {
+            for (holder, want) in cases {
+                assert_eq!(rule.leave_no_place(holder, wanted), want, "{rule:?} {wanted:?} {holder}");
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::demands::{NameRule, Requirement};
+use super::demands::{Identities, NameRule, Requirement};
 use super::read_back::ReadBackRule;
 use super::roles::{self, Role};
 use crate::domain::ids::{ArmId, PrincipalId};
@@ -37,6 +37,9 @@ pub struct ServiceDescriptor {
     pub key_sizes: Vec<u16>,
     /// Whether it takes a reference without a version, with one, or both.
     pub key_versions: Vec<KeyVersion>,
+    /// Whether a reference without a version makes it go over to newer versions by itself.
+    #[serde(default = "yes")]
+    pub follows_versions: bool,
     /// Whether it takes keys that have an expiration date.
     #[serde(default = "yes")]
     pub keys_may_expire: bool,
@@ -107,6 +110,9 @@ pub struct ServiceDescriptor {
     /// Whether the type takes user-assigned identities without its own beside them.
     #[serde(default = "yes")]
     pub user_assigned_alone: bool,
+    /// How many identities the holder may have at a time.
+    #[serde(default)]
+    pub identities: Identities,
     /// How the identity is attached to a target that exists.
     #[serde(default)]
     pub attach: Attach,

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use all::ALL;
 pub use descriptor::{CombinedIdentity, IdentityOn, Known, Method, ServiceDescriptor, Write};
-pub use read_back::{ReadBack, ReadIdentity, ResourceState};
+pub use read_back::{ReadBack, ReadIdentity, ResourceState, Verdict};
 pub use roles::{
     CRYPTO_OFFICER, CRYPTO_SERVICE_ENCRYPTION_USER, CRYPTO_USER, HSM_CRYPTO_USER, KEY_USERS, KEY_VAULT_ADMINISTRATOR,
     Role, of_hsm,

@@ -39,9 +39,59 @@ pub struct ReadBackRule {
     /// The identity that is used for the key. Absent: whichever is attached.
     #[serde(default)]
     pub identity: Option<IdentityRule>,
+    /// Other keys of the target that have to be the same one: URLs.
+    #[serde(default)]
+    pub also: Vec<String>,
+    /// What the service itself says of its access to the key.
+    #[serde(default)]
+    pub verdict: Option<VerdictRule>,
     /// The state.
     #[serde(default)]
     pub state: StateRule,
+}
+
+/// Where a service says whether it can use the key, and what its words mean. Nothing there: it says nothing.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerdictRule {
+    /// Where.
+    pub pointer: String,
+    /// The words for a key that can be used; empty where every text is fine that holds none of `bad`.
+    #[serde(default)]
+    pub good: Vec<String>,
+    /// What texts hold that say the key cannot be used; the empty one is in all of them.
+    #[serde(default)]
+    pub bad: Vec<String>,
+    /// Words of a service that is still at work on it.
+    #[serde(default)]
+    pub under_way: Vec<String>,
+}
+
+/// What a service says of its access to the key, in its own words where that is not the best.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// It can use it, or says nothing.
+    #[default]
+    Fine,
+    /// It is at work.
+    UnderWay(String),
+    /// It cannot use it.
+    Bad(String),
+}
+
+impl VerdictRule {
+    fn of(&self, resource: &Value) -> Verdict {
+        let Some(found) = resource.pointer(&self.pointer).and_then(Value::as_str) else { return Verdict::Fine };
+        let among = |words: &[String]| words.iter().any(|w| w.eq_ignore_ascii_case(found));
+        if among(&self.under_way) {
+            return Verdict::UnderWay(found.to_owned());
+        }
+        let is_good = match self.good.is_empty() {
+            true => !self.bad.iter().any(|w| found.to_ascii_lowercase().contains(&w.to_ascii_lowercase())),
+            false => among(&self.good),
+        };
+        if is_good { Verdict::Fine } else { Verdict::Bad(found.to_owned()) }
+    }
 }
 
 /// A member with a certain value.
@@ -110,6 +160,9 @@ pub struct StateRule {
     /// Words for a resource that is ready, beside `Succeeded`.
     #[serde(default)]
     pub ready: Vec<String>,
+    /// Words for a resource that is broken, beside `Failed` and `Canceled`.
+    #[serde(default)]
+    pub broken: Vec<String>,
 }
 
 fn provisioning_state() -> String {
@@ -118,7 +171,7 @@ fn provisioning_state() -> String {
 
 impl Default for StateRule {
     fn default() -> Self {
-        Self { pointer: provisioning_state(), ready: Vec::new() }
+        Self { pointer: provisioning_state(), ready: Vec::new(), broken: Vec::new() }
     }
 }
 
@@ -137,6 +190,10 @@ pub struct ReadBack {
     pub key_in_use: Option<String>,
     /// The identity that it uses for the key.
     pub identity: ReadIdentity,
+    /// Whether another key of the target is another one.
+    pub divided: bool,
+    /// What the service says of its access to the key.
+    pub verdict: Verdict,
     /// Whether the resource is ready, being changed, or broken.
     pub state: ResourceState,
 }
@@ -165,7 +222,7 @@ pub enum ResourceState {
     Ready,
     /// Any state that is not terminal.
     Busy,
-    /// `Failed` or `Canceled`.
+    /// `Failed`, `Canceled`, or a word of the type for that.
     Broken,
 }
 
@@ -178,6 +235,7 @@ impl StateRule {
             Some(s) if among(&["Succeeded"], s) => ResourceState::Ready,
             Some(s) if self.ready.iter().any(|w| w.eq_ignore_ascii_case(s)) => ResourceState::Ready,
             Some(s) if among(&["Failed", "Canceled", "Cancelled"], s) => ResourceState::Broken,
+            Some(s) if self.broken.iter().any(|w| w.eq_ignore_ascii_case(s)) => ResourceState::Broken,
             Some(_) => ResourceState::Busy,
         }
     }
@@ -210,8 +268,19 @@ impl ReadBackRule {
             pinned_version: version.filter(|_| !follows),
             key_in_use: in_use,
             identity: self.identity(resource),
+            divided: !self.also.is_empty() && self.is_divided(resource),
+            verdict: self.verdict.as_ref().map(|rule| rule.of(resource)).unwrap_or_default(),
             state: self.state.of(resource),
         }
+    }
+
+    fn is_divided(&self, resource: &Value) -> bool {
+        let url = |at: &String| resource.pointer(at).and_then(Value::as_str).and_then(KeyId::parse);
+        let first = self.key_url.as_ref().and_then(url);
+        self.also.iter().any(|at| match (url(at), &first) {
+            (Some(also), Some(first)) => !also.same_key(&first.store_uri, &first.name) || also.version != first.version,
+            (also, first) => also.is_some() != first.is_some(),
+        })
     }
 
     fn identity(&self, resource: &Value) -> ReadIdentity {
@@ -229,6 +298,74 @@ impl ReadBackRule {
                 None if text.eq_ignore_ascii_case("SystemAssignedIdentity") => ReadIdentity::Own,
                 None => ReadIdentity::Platform,
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::find;
+    use serde_json::json;
+
+    const KEY: &str = "https://kv1.vault.azure.net/keys/k/0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_target_with_two_keys_has_them_both_or_is_divided() {
+        let rule = &find("cassandra-data-center").expect("it is in the catalogue").read_back;
+        let older = KEY.replace('0', "f");
+        for (disk, backup, divided) in [
+            (json!(KEY), json!(KEY), false),
+            (json!(KEY), json!(KEY.replace("kv1", "KV1")), false),
+            (json!(null), json!(null), false),
+            (json!(KEY), json!(null), true),
+            (json!(null), json!(KEY), true),
+            (json!(KEY), json!(older), true),
+            (json!(KEY), json!(KEY.replace("/k/", "/other/")), true),
+        ] {
+            let target = json!({ "properties":
+                { "managedDiskCustomerKeyUri": disk, "backupStorageCustomerKeyUri": backup } });
+            assert_eq!(rule.read(&target).divided, divided, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_says_of_its_key_is_read_in_its_own_words() {
+        let says = |slug: &str, pointer: &str, text: Option<&str>| {
+            let rule = find(slug).and_then(|d| d.read_back.verdict.clone()).expect("it has one");
+            assert_eq!(rule.pointer, pointer);
+            let target = pointer.split('/').skip(1).collect::<Vec<_>>();
+            rule.of(&target.iter().rev().fold(json!(text), |inner, name| json!({ *name: inner })))
+        };
+        let cosmos = |text| says("cosmosdb-account", "/properties/customerManagedKeyStatus", text);
+        assert_eq!(cosmos(None), Verdict::Fine);
+        assert_eq!(cosmos(Some("Access to the configured customer managed key confirmed.")), Verdict::Fine);
+        assert!(matches!(cosmos(Some("Access to your account is currently revoked because of a")), Verdict::Bad(_)));
+        let netapp = |text| says("netapp-account", "/properties/encryption/keyVaultProperties/status", text);
+        assert_eq!(netapp(Some("InUse")), Verdict::Fine);
+        assert_eq!(netapp(Some("Updating")), Verdict::UnderWay("Updating".into()));
+        assert_eq!(netapp(Some("Error")), Verdict::Bad("Error".into()));
+        let set = |text| says("disk-encryption-set", "/properties/autoKeyRotationError/code", text);
+        assert_eq!((set(None), set(Some("AnyCode"))), (Verdict::Fine, Verdict::Bad("AnyCode".into())));
+    }
+
+    #[test]
+    fn a_state_of_the_type_s_own_can_mean_that_it_is_broken() {
+        let state = |slug: &str, word: &str| {
+            let rule = &find(slug).expect("it is in the catalogue").read_back.state;
+            let name = rule.pointer.rsplit('/').next().expect("a name");
+            rule.of(&json!({ "properties": { name: word } }))
+        };
+        for (slug, word, want) in [
+            ("postgresql-flexible-server", "Ready", ResourceState::Ready),
+            ("postgresql-flexible-server", "Updating", ResourceState::Busy),
+            ("postgresql-flexible-server", "inaccessible", ResourceState::Broken),
+            ("mysql-flexible-server", "Disabled", ResourceState::Broken),
+            ("automation-account", "Suspended", ResourceState::Broken),
+            ("storage-encryption-scope", "Disabled", ResourceState::Broken),
+            ("storage-account", "Disabled", ResourceState::Busy),
+        ] {
+            assert_eq!(state(slug, word), want, "{slug} {word}");
         }
     }
 }

@@ -88,6 +88,9 @@ impl Step for AttachIdentity {
         if seen.just_changed {
             return Decision::Wait(late(&self.target));
         }
+        if descriptor.identities.leave_no_place(holder, &identity) {
+            return Decision::Refuse(binding::identity_in_the_way(descriptor, &self.target));
+        }
         let body = descriptor.attach_body(&identity, &self.target, holder);
         Decision::Act(Change::Attach { body, etag: descriptor.if_match(descriptor.attach.method, holder) })
     }
@@ -234,9 +237,9 @@ mod tests {
             "Succeeded",
             json!({"type": "SystemAssigned,UserAssigned", "userAssignedIdentities": {other.as_str(): {"clientId": "c"}}}),
         );
-        let Decision::Act(Change::Attach { body, etag: None }) =
-            step(IdentityKind::UserAssigned).decide(&seen, &testing::facts())
-        else {
+        let step =
+            AttachIdentity { service: "online-experimentation-workspace".into(), ..step(IdentityKind::UserAssigned) };
+        let Decision::Act(Change::Attach { body, etag: None }) = step.decide(&seen, &testing::facts()) else {
             panic!("the identity is missing");
         };
         let want = json!({"identity": {"type": "SystemAssigned,UserAssigned",

@@ -146,6 +146,13 @@ pub(super) fn not_found(target: &ArmId) -> Failure {
     Failure::new(Code::TargetNotFound, format!("{} does not exist", target.as_str()))
 }
 
+/// The failure of a target with an identity that leaves no place for the one that is to be used.
+pub(super) fn identity_in_the_way(descriptor: &ServiceDescriptor, target: &ArmId) -> Failure {
+    let (name, words) = (target.name(), descriptor.identities.words());
+    let message = format!("{name}: the service {words}, which is not taken away from it here");
+    Failure::new(Code::TargetUnsuitable, message)
+}
+
 /// The identity that the target is to use for its key.
 pub(super) fn bound_identity(kind: IdentityKind, facts: &Facts) -> Result<BoundIdentity, Failure> {
     match kind {
@@ -197,6 +204,9 @@ impl Wanted {
         let mut found = Vec::new();
         if !self.uses_key(read) {
             found.push(format!("it does not use the key {} of {}", self.key_name, self.store_uri));
+        }
+        if read.divided {
+            found.push("it does not use the key for all that has one".to_owned());
         }
         match (&self.version, &read.pinned_version) {
             (None, Some(pinned)) => found.push(format!("it is pinned to version {pinned}")),
@@ -323,6 +333,7 @@ mod tests {
             with(&|r| r.identity = ReadIdentity::Own),
             with(&|r| r.identity = ReadIdentity::Platform),
             with(&|r| r.identity = ReadIdentity::Client(Uuid::nil().to_string())),
+            with(&|r| r.divided = true),
         ] {
             assert_eq!(latest.differences(&bad).len(), 1, "{bad:?}");
         }

@@ -5,14 +5,15 @@
 
 use serde_json::Value;
 
-use super::binding::{busy, descriptor, is_ours, not_found, read_target, under_key};
+use super::binding::{busy, descriptor, holder, identity_in_the_way, is_ours, not_found, read_target, under_key};
 use super::spec::CheckTarget;
 use super::{Acted, Decision, Step, StepContext, StepError};
 use crate::azure::resources;
 use crate::domain::codes::Code;
 use crate::domain::facts::{Facts, TargetFact};
 use crate::domain::failure::Failure;
-use crate::services::{ReadBack, ResourceState};
+use crate::domain::request::{Identity, IdentityKind};
+use crate::services::{BoundIdentity, ReadBack, ResourceState};
 
 /// A target that exists.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Found {
     unmet: Vec<String>,
     /// Types of which something is in it, though it has to be empty.
     contents: Vec<String>,
+    /// Whether an identity of it leaves no place for the one that is to be used.
+    crowded: bool,
 }
 
 impl Step for CheckTarget {
@@ -55,6 +58,10 @@ impl Step for CheckTarget {
             ours: is_ours(&answer.body, cx.job_id),
             unmet: unmet.map(|rule| rule.words.clone()).collect(),
             contents,
+            crowded: self.identity.as_ref().and_then(wanted).is_some_and(|wanted| {
+                let holder = holder(descriptor, &answer.body);
+                holder.is_some_and(|holder| descriptor.identities.leave_no_place(holder, &wanted))
+            }),
         }))
     }
 
@@ -66,6 +73,13 @@ impl Step for CheckTarget {
                 None => Decision::Refuse(not_found(&self.target)),
             };
         };
+        let crowded = || match descriptor(&self.service) {
+            Ok(descriptor) => identity_in_the_way(descriptor, &self.target),
+            Err(failure) => failure,
+        };
+        if found.crowded {
+            return Decision::Refuse(crowded());
+        }
         // Also the way of a job that goes on after it has set the key: whatever state that led to, a later step deals
         // with it.
         if self.uses_key(&found.read) {
@@ -111,6 +125,17 @@ impl Step for CheckTarget {
     }
 }
 
+/// The identity as the services know it, without its client id.
+fn wanted(identity: &Identity) -> Option<BoundIdentity> {
+    match identity.kind {
+        IdentityKind::UserAssigned => {
+            identity.resource_id.clone().map(|id| BoundIdentity::UserAssigned { id, client_id: None })
+        }
+        IdentityKind::SystemAssigned => Some(BoundIdentity::SystemAssigned),
+        IdentityKind::Platform => None,
+    }
+}
+
 impl CheckTarget {
     fn uses_key(&self, read: &ReadBack) -> bool {
         under_key(read, &self.store, &self.key_name)
@@ -129,6 +154,7 @@ mod tests {
             create_in: create.then(|| "uksouth".to_owned()),
             store: testing::store(),
             key_name: "k".into(),
+            identity: None,
         }
     }
 
@@ -140,6 +166,7 @@ mod tests {
             ours: false,
             unmet: vec![],
             contents: vec![],
+            crowded: false,
         })
     }
 
@@ -177,6 +204,7 @@ mod tests {
         assert_eq!(with(&unmet, None), "refuse target-unsuitable");
         assert_eq!(with(&full, Some("other")), "refuse target-not-empty");
         assert_eq!(with(&full, Some("k")), "satisfied", "it has the key already");
+        assert_eq!(with(&|f| f.crowded = true, None), "refuse target-unsuitable");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::duration::IsoDuration;
 use crate::domain::ids::ArmId;
 use crate::domain::request::{
-    IdentityKind, KeyOperation, KeyStoreCreate, KeyType, KeyVersion, OnDeletedName, Rotation, TargetCreate,
+    Identity, IdentityKind, KeyOperation, KeyStoreCreate, KeyType, KeyVersion, OnDeletedName, Rotation, TargetCreate,
 };
 use crate::services::Role;
 
@@ -65,6 +65,9 @@ pub struct CheckTarget {
     pub store: ArmId,
     /// The key's name.
     pub key_name: String,
+    /// The identity that is to be used, where the target may not have any number of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 /// See [`StepSpec::EnsureResourceGroups`].

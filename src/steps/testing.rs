@@ -9,7 +9,7 @@ use crate::azure::{AzureError, AzureErrorKind};
 use crate::domain::facts::{Facts, GrantFact, IdentityFact, KeyFact, KeyStoreFact, TargetFact};
 use crate::domain::failure::Failure;
 use crate::domain::ids::{ArmId, ClientId, KeyId, PrincipalId};
-use crate::services::{ReadBack, ReadIdentity, ResourceState};
+use crate::services::{ReadBack, ReadIdentity, ResourceState, Verdict};
 use crate::steps::Decision;
 
 pub(super) const NOW: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
@@ -72,6 +72,8 @@ pub(super) fn read_back() -> ReadBack {
         pinned_version: None,
         key_in_use: Some(key_id().to_string()),
         identity: ReadIdentity::Resource(identity().as_str().to_owned()),
+        divided: false,
+        verdict: Verdict::Fine,
         state: ResourceState::Ready,
     }
 }

@@ -23,13 +23,15 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::{KeyId, PrincipalId};
 use crate::domain::request::IdentityKind;
 use crate::services::rules::identity_word;
-use crate::services::{BoundIdentity, IdentityOn, ReadBack, ResourceState, ServiceDescriptor, has_identity};
+use crate::services::{BoundIdentity, IdentityOn, ReadBack, ResourceState, ServiceDescriptor, Verdict, has_identity};
 
 /// How long the store may refuse our own read: access was seen already and can only flap.
 const FLAPPING: Duration = Duration::from_secs(300);
 /// How long to wait until a target that follows the latest version uses it. A service looks for a new version about once
 /// a day, so an older version of the same key proves the binding too, once it is clear that it is not just a late read.
 const FOLLOWING: Duration = Duration::from_secs(30);
+/// How long a service may say that it is at work on its key. None tells how long it takes (UNVERIFIED).
+const UNDER_WAY: Duration = Duration::from_secs(3600);
 
 /// Everything that proves the binding, read again.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +99,12 @@ impl Step for Verify {
         differences.extend(self.target_differences(seen, read.as_ref(), &wanted, reports));
         let granted = facts.identity.as_ref().map(|identity| identity.principal_id);
         differences.extend(self.identity_differences(seen, descriptor, &wanted, granted));
+        if let Some(ReadBack { verdict: Verdict::UnderWay(_), .. }) = &read
+            && seen.waited < UNDER_WAY
+        {
+            let text = format!("{} is at work on its key", self.target.name());
+            return Decision::Wait(WaitReason::new("azure-operation", text));
+        }
         let Some(first) = differences.first() else { return Decision::Satisfied };
         if seen.waited < READ_LAG {
             let text = format!("The read-back may be late: {first}");
@@ -116,7 +124,7 @@ impl Step for Verify {
         facts.evidence = Some(Evidence {
             target: self.target.as_str().to_owned(),
             key_id: read.key_in_use.clone().unwrap_or_else(|| reference(&read)),
-            follows_rotation: read.pinned_version.is_none(),
+            follows_rotation: read.pinned_version.is_none() && descriptor.follows_versions,
             identity: match identity.and_then(|i| i.resource_id.as_ref()) {
                 Some(id) if self.identity_kind == IdentityKind::UserAssigned => id.as_str().to_owned(),
                 _ => identity_word(self.identity_kind).to_owned(),
@@ -190,6 +198,9 @@ impl Verify {
         let mut found: Vec<String> = wanted.differences(read).iter().map(|d| format!("{name}: {d}")).collect();
         if read.state != ResourceState::Ready {
             found.push(format!("{name} is not in a ready state"));
+        }
+        if let Verdict::UnderWay(words) | Verdict::Bad(words) = &read.verdict {
+            found.push(format!("{name} says of its key: {words}"));
         }
         let in_use = read.key_in_use.as_deref().and_then(KeyId::parse);
         match in_use {
@@ -333,6 +344,34 @@ mod tests {
             assert_eq!(told(KeyVersion::Latest, &seen), "wait read-lag", "{seen:?}");
             seen.waited = READ_LAG;
             assert_eq!(told(KeyVersion::Latest, &seen), "refuse binding-not-proven", "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_service_says_of_its_key_counts() {
+        let mut step = Verify { service: "synapse-workspace".into(), ..step(KeyVersion::Latest) };
+        step.identity_kind = IdentityKind::UserAssigned;
+        let says = |status: &str, waited: Duration| {
+            let mut target = json!({ "identity": { "type": "UserAssigned",
+                    "userAssignedIdentities": { testing::identity().as_str(): {} } },
+                "properties": { "provisioningState": "Succeeded", "encryption": { "cmk": {
+                    "key": { "keyVaultUrl": format!("{}/keys/k", testing::STORE_URI) },
+                    "kekIdentity": { "userAssignedIdentity": testing::identity().as_str() } } } } });
+            if !status.is_empty() {
+                target["properties"]["encryption"]["cmk"]["status"] = json!(status);
+            }
+            let seen = Seen { target: Some(target), waited, ..seen() };
+            testing::told(step.decide(&seen, &testing::facts()))
+        };
+        for (status, waited, want) in [
+            ("", Duration::ZERO, "satisfied"),
+            ("Consistent", Duration::ZERO, "satisfied"),
+            ("ActivatingWorkspace", READ_LAG, "wait azure-operation"),
+            ("ActivatingWorkspace", UNDER_WAY, "refuse binding-not-proven"),
+            ("AwaitingUserAction", Duration::ZERO, "wait read-lag"),
+            ("AwaitingUserAction", READ_LAG, "refuse binding-not-proven"),
+        ] {
+            assert_eq!(says(status, waited), want, "{status:?}");
         }
     }
 

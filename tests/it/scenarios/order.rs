@@ -38,15 +38,24 @@ async fn the_identity_is_on_the_account_before_the_account_is_told_to_use_it() {
 #[tokio::test]
 async fn identities_that_somebody_else_put_there_stay() {
     let scene = Scene::existing().await;
-    let other = scene.world.id("rg-cmk-demo", "Microsoft.ManagedIdentity/userAssignedIdentities", "other");
-    scene.world.put(&other, "2024-11-30", &json!({ "location": "uksouth" })).await;
-    let body =
-        json!({ "identity": { "type": "SystemAssigned,UserAssigned", "userAssignedIdentities": { &other: {} } } });
+    let body = json!({ "identity": { "type": "SystemAssigned" } });
     scene.arm("PATCH", &scene.account(), "2026-04-01", body).await;
     scene.succeeds(&scene.request()).await;
     let account = scene.arm("GET", &scene.account(), "2026-04-01", Value::Null).await;
     assert!(account["identity"]["type"].as_str().is_some_and(|t| t.contains("SystemAssigned")), "{account}");
-    assert_eq!(account["identity"]["userAssignedIdentities"].as_object().map(serde_json::Map::len), Some(2));
+    assert_eq!(account["identity"]["userAssignedIdentities"].as_object().map(serde_json::Map::len), Some(1));
+}
+
+#[tokio::test]
+async fn an_identity_that_leaves_no_place_for_another_is_not_taken_away() {
+    let scene = Scene::existing().await;
+    let other = scene.world.id("rg-cmk-demo", "Microsoft.ManagedIdentity/userAssignedIdentities", "other");
+    scene.world.put(&other, "2024-11-30", &json!({ "location": "uksouth" })).await;
+    let body = json!({ "identity": { "type": "UserAssigned", "userAssignedIdentities": { &other: {} } } });
+    scene.arm("PATCH", &scene.account(), "2026-04-01", body).await;
+    let job = scene.refuses(&scene.request(), Code::TargetUnsuitable).await;
+    let message = job.failure.map(|failure| failure.message).unwrap_or_default();
+    assert!(message.contains("one user-assigned identity at a time"), "{message}");
 }
 
 #[tokio::test]
