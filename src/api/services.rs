@@ -48,6 +48,8 @@ pub(super) struct ServiceView {
     key_sizes: Vec<u16>,
     /// Whether the target can follow new versions of the key, be pinned to one, or both.
     key_versions: Vec<KeyVersion>,
+    /// Whether, with a reference to the latest version, it goes over to newer ones by itself.
+    follows_versions: bool,
     /// Whether it takes keys that have an expiration date.
     keys_may_expire: bool,
     /// The fewest days that the key store has to keep deleted keys; absent: what every store does.
@@ -146,6 +148,7 @@ impl From<&ServiceDescriptor> for ServiceView {
             key_types: d.key_types.clone(),
             key_sizes: d.key_sizes.clone(),
             key_versions: d.key_versions.clone(),
+            follows_versions: d.follows_versions && d.key_versions.contains(&KeyVersion::Latest),
             keys_may_expire: d.keys_may_expire,
             store_retention_days: d.store_retention_days,
             managed_hsm: d.managed_hsm,

@@ -89,8 +89,8 @@ impl Identities {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Many => "takes any number of identities",
-            Self::OneUserAssigned => "takes one user-assigned identity at a time, and the target has another one",
-            Self::One => "takes one identity at a time, and the target has another one",
+            Self::OneUserAssigned => "takes one user-assigned identity at a time",
+            Self::One => "takes one identity at a time",
         }
     }
 }
@@ -160,6 +160,9 @@ impl ServiceDescriptor {
     /// What it asks of target, key and key store beside what every service asks, in sentences.
     pub fn asks(&self) -> Vec<String> {
         let mut said: Vec<String> = self.requires.iter().map(|rule| format!("It {}.", rule.words)).collect();
+        if self.identities != Identities::Many {
+            said.push(format!("It {}; no other one is taken away from it.", self.identities.words()));
+        }
         if !self.empty_of.is_empty() {
             said.push(format!("It takes its first key only while it holds none of: {}.", self.empty_of.join(", ")));
         }
