@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -42,9 +44,20 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Keeps export alive; `shutdown` sends what is left.
-#[derive(Debug, Default)]
-pub struct Telemetry(Option<SdkTracerProvider>);
+/// How many lines wait to be written. Beyond that lines are left out, and at the end it is said how many: a terminal that is
+/// stopped or a collector that hangs must not stop requests, nor signs of life of leases.
+const LINES: usize = 8192;
+
+/// How long telling that may take.
+const TOLD: Duration = Duration::from_millis(500);
+
+/// Keeps export and logs alive; `shutdown` sends and writes what is left.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    left_out: ErrorCounter,
+    lines: WorkerGuard,
+}
 
 /// Sets up logs on standard error and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its traces form is set, export of traces
 /// over OTLP/HTTP. `default_filter` counts where `RUST_LOG` is not set.
@@ -53,23 +66,27 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         _ => EnvFilter::try_new(default_filter)?,
     };
+    let (writer, lines) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES)
+        .lossy(true)
+        .thread_name("logs")
+        .finish(std::io::stderr());
+    let left_out = writer.error_counter();
     let logs = match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false).boxed()
+            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).with_target(false).boxed()
         }
-        LogFormat::Json => {
-            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
-        }
+        LogFormat::Json => tracing_subscriber::fmt::layer().with_writer(writer).json().flatten_event(true).boxed(),
     };
-    let provider = tracer_provider()?;
-    let export = provider.as_ref().map(|provider| {
+    let traces = tracer_provider()?;
+    let export = traces.as_ref().map(|provider| {
         // Spans are exported whatever the logs show: a trace with holes helps nobody.
         let tracer = provider.tracer("cmk");
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("cmk=debug,info"))
     });
     tracing_subscriber::registry().with(logs.with_filter(filter)).with(export).try_init()?;
-    Ok(Telemetry(provider))
+    Ok(Telemetry { traces, left_out, lines })
 }
 
 fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
@@ -86,11 +103,27 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
 }
 
 impl Telemetry {
-    /// Sends what is left. Blocks for at most a few seconds on its own thread.
+    /// Sends and writes what is left. Takes at most a few seconds, on a thread of its own.
     pub async fn shutdown(self) {
-        if let Some(provider) = self.0 {
-            let _ = tokio::task::spawn_blocking(move || provider.shutdown()).await;
-        }
+        let Self { traces, left_out, lines } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Some(provider) = traces {
+                let _ = provider.shutdown();
+            }
+            // Waits a second for the thread that writes, and then no longer.
+            drop(lines);
+            let lost = left_out.dropped_lines();
+            if lost > 0 {
+                // Told by a thread that is left behind where still nobody reads.
+                let (done, told) = std::sync::mpsc::channel();
+                std::thread::spawn(move || {
+                    eprintln!("cmk: {lost} lines of the log were left out, for nobody read them in time");
+                    let _ = done.send(());
+                });
+                let _ = told.recv_timeout(TOLD);
+            }
+        });
+        let _ = ended.await;
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) async fn create_job(
         Accepted::New(job) => {
             tracing::info!(job.id = %job.id, service = descriptor.slug, "job accepted");
             api.news.announce(job.id, true);
+            // The news goes out before the answer is written, which takes longer than asking the database to pass it on.
+            tokio::task::yield_now().await;
             (*job, false)
         }
         Accepted::Replayed(job) => (*job, true),

@@ -104,15 +104,27 @@ impl Default for ApiSettings {
     }
 }
 
-/// The state behind the handlers: what was handed in, and the counters of the bounds.
+/// The state behind the handlers. Every layer and handler of a request has one, so that a clone is one count.
 #[derive(Clone, Debug)]
-struct Api {
+struct Api(Arc<Shared>);
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What was handed in, and the counters of the bounds.
+#[derive(Debug)]
+struct Shared {
     store: Store,
     acceptor: Acceptor,
     news: NewsHub,
     surveyor: Option<Surveyor>,
     shutdown: CancellationToken,
-    settings: Arc<ApiSettings>,
+    settings: ApiSettings,
     in_flight: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -123,7 +135,7 @@ struct Api {
 impl From<ApiState> for Api {
     fn from(state: ApiState) -> Self {
         let permits = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
-        Self {
+        Self(Arc::new(Shared {
             in_flight: permits(state.settings.max_in_flight),
             waits: permits(state.settings.max_waits),
             streams: permits(state.settings.max_streams),
@@ -134,7 +146,7 @@ impl From<ApiState> for Api {
             news: state.news,
             surveyor: state.surveyor,
             shutdown: state.shutdown,
-            settings: Arc::new(state.settings),
-        }
+            settings: state.settings,
+        }))
     }
 }

@@ -14,6 +14,7 @@ mod jobs_api;
 mod kill;
 mod lease_races;
 mod ledger;
+mod logs;
 mod looks;
 mod model;
 mod openapi;
