@@ -149,7 +149,7 @@ pub(super) fn not_found(target: &ArmId) -> Failure {
 /// The failure of a target with an identity that leaves no place for the one that is to be used.
 pub(super) fn identity_in_the_way(descriptor: &ServiceDescriptor, target: &ArmId) -> Failure {
     let (name, words) = (target.name(), descriptor.identities.words());
-    let message = format!("{name}: the service {words}, and has another one, which is not taken away here");
+    let message = format!("{name} has another identity, and the service {words}; none is taken away here");
     Failure::new(Code::TargetUnsuitable, message)
 }
 

@@ -73,12 +73,9 @@ impl Step for CheckTarget {
                 None => Decision::Refuse(not_found(&self.target)),
             };
         };
-        let crowded = || match descriptor(&self.service) {
-            Ok(descriptor) => identity_in_the_way(descriptor, &self.target),
-            Err(failure) => failure,
-        };
         if found.crowded {
-            return Decision::Refuse(crowded());
+            let known = descriptor(&self.service);
+            return Decision::Refuse(known.map_or_else(|failure| failure, |d| identity_in_the_way(d, &self.target)));
         }
         // Also the way of a job that goes on after it has set the key: whatever state that led to, a later step deals
         // with it.
