@@ -12,11 +12,12 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::log_lines::LogLines;
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -39,24 +40,22 @@ pub enum TelemetryError {
     /// The OTLP exporter could not be built.
     #[error("OTLP export could not be set up: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The thread that writes logs could not be started.
+    #[error("the thread for logs could not be started: {0}")]
+    Thread(std::io::Error),
     /// There is a subscriber already.
     #[error("telemetry was set up twice: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// How many lines wait to be written. Beyond that lines are left out, and at the end it is said how many: a terminal that is
-/// stopped or a collector that hangs must not stop requests, nor signs of life of leases.
-const LINES: usize = 8192;
-
-/// How long telling that may take.
+/// How long it may take to tell that lines of the log were left out.
 const TOLD: Duration = Duration::from_millis(500);
 
 /// Keeps export and logs alive; `shutdown` sends and writes what is left.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    left_out: ErrorCounter,
-    lines: WorkerGuard,
+    lines: LogLines,
 }
 
 /// Sets up logs on standard error and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its traces form is set, export of traces
@@ -66,12 +65,8 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         _ => EnvFilter::try_new(default_filter)?,
     };
-    let (writer, lines) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES)
-        .lossy(true)
-        .thread_name("logs")
-        .finish(std::io::stderr());
-    let left_out = writer.error_counter();
+    let lines = LogLines::start(std::io::stderr()).map_err(TelemetryError::Thread)?;
+    let writer = lines.clone();
     let logs = match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -86,7 +81,7 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("cmk=debug,info"))
     });
     tracing_subscriber::registry().with(logs.with_filter(filter)).with(export).try_init()?;
-    Ok(Telemetry { traces, left_out, lines })
+    Ok(Telemetry { traces, lines })
 }
 
 fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
@@ -105,14 +100,12 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
 impl Telemetry {
     /// Sends and writes what is left. Takes at most a few seconds, on a thread of its own.
     pub async fn shutdown(self) {
-        let Self { traces, left_out, lines } = self;
+        let Self { traces, lines } = self;
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(provider) = traces {
                 let _ = provider.shutdown();
             }
-            // Waits a second for the thread that writes, and then no longer.
-            drop(lines);
-            let lost = left_out.dropped_lines();
+            let lost = lines.end();
             if lost > 0 {
                 // Told by a thread that is left behind where still nobody reads.
                 let (done, told) = std::sync::mpsc::channel();
