@@ -3,7 +3,6 @@
 //! The modules in reading order; what each may import is held by `tests/it/architecture.rs`.
 
 pub mod clock;
-mod log_lines;
 pub mod telemetry;
 
 pub mod domain;

@@ -72,16 +72,17 @@ impl Store {
     ) -> Result<Vec<ClaimRow>, StoreError> {
         Ok(sqlx::query_as(
             "with t as (select coalesce($1::timestamptz, now()) as now),
+             -- Not t.now, which would be compared row by row: what is not due yet is where the index ends.
              due as (
-                 select job_id, run_after as since, false as taken_over from job_runs, t
-                 where state in ('queued', 'waiting') and run_after <= t.now
+                 select job_id, run_after as since, false as taken_over from job_runs
+                 where state in ('queued', 'waiting') and run_after <= coalesce($1::timestamptz, now())
                    and run_after >= coalesce($6::timestamptz, '-infinity')
-                 order by run_after, job_id limit $2 for update of job_runs skip locked
+                 order by run_after, job_id limit $2 for update skip locked
              ),
              lapsed as (
-                 select job_id, lease_until as since, true as taken_over from job_runs, t
-                 where $6::timestamptz is null and state = 'running' and lease_until < t.now
-                 order by lease_until limit $2 for update of job_runs skip locked
+                 select job_id, lease_until as since, true as taken_over from job_runs
+                 where $6::timestamptz is null and state = 'running' and lease_until < coalesce($1::timestamptz, now())
+                 order by lease_until limit $2 for update skip locked
              ),
              chosen as (select * from due union all select * from lapsed order by since limit $2),
              r as (

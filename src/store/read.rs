@@ -93,9 +93,12 @@ impl Store {
     /// more than the page to learn whether another follows.
     pub async fn list_jobs(&self, filter: &JobFilter, limit: u16) -> Result<Vec<Job>, StoreError> {
         let unfinished = filter.state.is_some_and(|state| !state.is_final());
+        // The ids of the page first, out of an index alone where one has all that is asked for. Then the rows in the order in
+        // which they lie in the table: the system reads files ahead forwards only, and a page out of a long history is dozens
+        // of blocks that nobody has read before.
         // Each filter that is asked for becomes a condition of its own, so that the planner sees which index serves it.
-        let tables = if unfinished { "job_runs r join jobs j on j.id = r.job_id" } else { job_tables!() };
-        let mut query = QueryBuilder::<Postgres>::new(concat!("select ", job_columns!(list), " from "));
+        let tables = if unfinished { "job_runs r join jobs j on j.id = r.job_id" } else { "jobs j" };
+        let mut query = QueryBuilder::<Postgres>::new("with page as (select j.id from ");
         query.push(tables).push(" where true");
         if let Some(state) = filter.state {
             query.push(if unfinished { " and r.state = " } else { " and j.state = " }).push_bind(state.as_str());
@@ -124,7 +127,16 @@ impl Store {
         if let Some(before) = filter.created_before {
             query.push(" and j.created_at < ").push_bind(before);
         }
-        query.push(" order by j.id desc limit ").push_bind(i64::from(limit.min(MAX_PAGE + 1)));
+        // The limit stands in the text: a planner that does not know it expects a tenth of all jobs.
+        let limit = limit.min(MAX_PAGE + 1);
+        query.push(format!(
+            " order by j.id desc limit {limit}), forwards as materialized (select id from page order by id)"
+        ));
+        query.push(concat!(
+            " select ",
+            job_columns!(list),
+            " from forwards join jobs j on j.id = forwards.id left join job_runs r on r.job_id = j.id order by j.id desc"
+        ));
         let rows: Vec<JobRow> = query.build_query_as().fetch_all(&self.pool).await?;
         rows.into_iter().map(JobRow::into_job).collect()
     }

@@ -3,6 +3,8 @@
 //! What belongs here: the subscriber, OTLP export when it is configured, and W3C trace context in and out of a span. What
 //! does not: what is logged; nothing secret ever is.
 
+mod log_lines;
+
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::log_lines::LogLines;
+use self::log_lines::LogLines;
 
 const TRACEPARENT: &str = "traceparent";
 
