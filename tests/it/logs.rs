@@ -16,7 +16,7 @@ const PIPE: usize = 64 * 1024;
 /// For a loaded machine; what is waited for comes much sooner.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Each is a line of more than 150 bytes.
+/// Each is a line or more of the log; that they fill the pipe is looked at in the end.
 const REQUESTS: usize = 1000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -431,15 +431,15 @@ async fn news_are_heard_also_after_the_connection_was_cut() {
         })
         .await;
         if round == 0 {
-            let cut = "select pg_terminate_backend(pid) from pg_stat_activity
-                       where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
-            // The other hub may be about to listen.
-            let mut found = 0;
-            eventually("the hubs' connections are found and cut", async || {
-                found += sqlx::query(cut).execute(&jobs.database.pool).await.expect("it answers").rows_affected();
-                found >= 2
+            let listening = "from pg_stat_activity
+                where datname = current_database() and query ilike 'listen%' and pid <> pg_backend_pid()";
+            let each = |what: &str| sqlx::query(sqlx::AssertSqlSafe(format!("select {what} {listening}")));
+            eventually("both hubs listen", async || {
+                each("pid").fetch_all(&jobs.database.pool).await.expect("it answers").len() == 2
             })
             .await;
+            let cut = each("pg_terminate_backend(pid)").execute(&jobs.database.pool).await.expect("it answers");
+            assert_eq!(cut.rows_affected(), 2, "the hubs' connections are found and cut");
         }
     }
     stop.cancel();

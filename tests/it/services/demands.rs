@@ -4,11 +4,13 @@
 //! What belongs here: one case for each word of the catalogue that says such a thing. What does not: the ways that succeed,
 //! which are cells of the matrix.
 
+use cmk::azure::CallContext;
 use cmk::domain::codes::Code;
 use cmk::domain::job::JobState;
 use cmk::domain::request::{IdentityKind, KeyVersion};
 use cmk::services::{find, rules};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Cell, Place};
 use crate::support::world::parse;
@@ -168,4 +170,37 @@ async fn an_account_whose_vault_has_no_private_endpoint_is_refused() {
     request["keyStore"]["resourceId"] = json!(bare);
     let job = place.world.provision(&request).await;
     assert_eq!((job.state, job.failure.map(|f| f.code)), (JobState::Failed, Some(Code::KeyStoreUnsuitable)));
+}
+
+/// Gives the target an identity as its owner does.
+async fn owner_attaches(place: &Place, identity: Value) {
+    let cx = CallContext::new(Uuid::nil());
+    let id = place.id(0, &place.service.arm_type);
+    let patched =
+        place.world.azure.arm.patch(&cx, &id, &place.service.api_version, &json!({ "identity": identity })).await;
+    patched.expect("an identity can be set");
+    place.world.advance(std::time::Duration::from_secs(3600));
+}
+
+#[tokio::test]
+async fn a_user_assigned_identity_that_somebody_else_put_there_stays() {
+    let place = place("app-configuration-store").await;
+    let other = format!("{}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/other", place.group(0));
+    place.world.put(&other, "2024-11-30", &json!({ "location": "uksouth" })).await;
+    owner_attaches(&place, json!({ "type": "UserAssigned", "userAssignedIdentities": { &other: {} } })).await;
+    let job = place.world.provision(&place.request(0, EXISTING)).await;
+    assert_eq!(job.state, JobState::Succeeded, "{:?}", job.failure);
+    let (cx, id) = (CallContext::new(Uuid::nil()), place.id(0, &place.service.arm_type));
+    let answer = place.world.azure.arm.get(&cx, &id, &place.service.api_version).await.expect("it can be read");
+    let body = answer.expect("it exists").body;
+    let users = body["identity"]["userAssignedIdentities"].as_object().expect("a map");
+    assert_eq!(users.len(), 2, "{users:?}");
+    assert!(users.keys().any(|id| id.eq_ignore_ascii_case(&other)), "{users:?}");
+}
+
+#[tokio::test]
+async fn a_target_with_its_one_identity_keeps_it() {
+    let place = place("batch-account").await;
+    owner_attaches(&place, json!({ "type": "SystemAssigned" })).await;
+    assert_eq!(refused(&place).await, Some(Code::TargetUnsuitable));
 }

@@ -229,7 +229,7 @@ fn draft(asked: &Asked<'_>, w: &mut World, group: &str, name: &str) -> Result<Dr
     let mut identities = account.identity.clone();
     if let Some(wanted) = &mut wanted {
         let action = format!("{KIND}/write");
-        // The ARM type: "Only 1 User Assigned identity is permitted here." The code of the refusal is UNVERIFIED.
+        // The ARM type `Identity` of Microsoft.Storage permits one in its map. The code of the refusal is UNVERIFIED.
         if wanted.user.len() > 1 {
             return Err(Failure::new(
                 400,
