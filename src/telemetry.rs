@@ -3,8 +3,6 @@
 //! What belongs here: the subscriber, OTLP export when it is configured, and W3C trace context in and out of a span. What
 //! does not: what is logged; nothing secret ever is.
 
-mod log_lines;
-
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -14,12 +12,11 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
-
-use self::log_lines::LogLines;
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -42,22 +39,24 @@ pub enum TelemetryError {
     /// The OTLP exporter could not be built.
     #[error("OTLP export could not be set up: {0}")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// The thread that writes logs could not be started.
-    #[error("the thread for logs could not be started: {0}")]
-    Thread(std::io::Error),
     /// There is a subscriber already.
     #[error("telemetry was set up twice: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// How long it may take to tell that lines of the log were left out.
+/// How many lines wait to be written. Beyond that lines are left out, and at the end it is said how many: a terminal that is
+/// stopped or a collector that hangs must not stop requests, nor signs of life of leases.
+const LINES: usize = 8192;
+
+/// How long telling that may take.
 const TOLD: Duration = Duration::from_millis(500);
 
 /// Keeps export and logs alive; `shutdown` sends and writes what is left.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    lines: LogLines,
+    left_out: ErrorCounter,
+    lines: WorkerGuard,
 }
 
 /// Sets up logs on standard error and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its traces form is set, export of traces
@@ -67,8 +66,12 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         _ => EnvFilter::try_new(default_filter)?,
     };
-    let lines = LogLines::start(std::io::stderr()).map_err(TelemetryError::Thread)?;
-    let writer = lines.clone();
+    let (writer, lines) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES)
+        .lossy(true)
+        .thread_name("logs")
+        .finish(std::io::stderr());
+    let left_out = writer.error_counter();
     let logs = match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -83,7 +86,7 @@ pub fn init(format: LogFormat, default_filter: &str) -> Result<Telemetry, Teleme
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new("cmk=debug,info"))
     });
     tracing_subscriber::registry().with(logs.with_filter(filter)).with(export).try_init()?;
-    Ok(Telemetry { traces, lines })
+    Ok(Telemetry { traces, left_out, lines })
 }
 
 fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
@@ -102,12 +105,14 @@ fn tracer_provider() -> Result<Option<SdkTracerProvider>, TelemetryError> {
 impl Telemetry {
     /// Sends and writes what is left. Takes at most a few seconds, on a thread of its own.
     pub async fn shutdown(self) {
-        let Self { traces, lines } = self;
+        let Self { traces, left_out, lines } = self;
         let ended = tokio::task::spawn_blocking(move || {
             if let Some(provider) = traces {
                 let _ = provider.shutdown();
             }
-            let lost = lines.end();
+            // Waits a second for the thread that writes, and then no longer.
+            drop(lines);
+            let lost = left_out.dropped_lines();
             if lost > 0 {
                 // Told by a thread that is left behind where still nobody reads.
                 let (done, told) = std::sync::mpsc::channel();
